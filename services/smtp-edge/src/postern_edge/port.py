@@ -1,0 +1,65 @@
+"""What all sessions of one port share: its name, limits, budget, certificate and the connections counted."""
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from postern_common.clock import Clock
+from postern_edge import metrics, replies
+from postern_edge.budget import ByteBudget
+from postern_edge.inbound.connect import ConnectionLimits, admit, counted_as
+from postern_edge.limits import Limits
+from postern_edge.replies import Reply
+from postern_edge.tls import CertificateWatch
+
+if TYPE_CHECKING:
+    from postern_edge.inbound.handler import InboundHandler
+    from postern_edge.protocol import EdgeSMTP
+
+
+class Port:
+    """One listening port."""
+
+    def __init__(
+        self,
+        handler: "InboundHandler",
+        *,
+        hostname: str,
+        clock: Clock,
+        limits: Limits,
+        connections: ConnectionLimits,
+        budget: ByteBudget,
+        tls: CertificateWatch | None = None,
+    ) -> None:
+        self.handler = handler
+        self.hostname = hostname
+        self.clock = clock
+        self.limits = limits
+        self.budget = budget
+        self.tls = tls
+        self.draining = False
+        self.sessions: set[EdgeSMTP] = set()
+        self.banner = replies.banner(hostname)
+        self.helo = replies.helo_ok(hostname)
+        self.ehlo_in_clear = replies.ehlo_ok(hostname, limits.max_message_bytes, starttls=tls is not None)
+        self.ehlo_in_tls = replies.ehlo_ok(hostname, limits.max_message_bytes, starttls=False)
+        self._connections = connections
+        self._by_address: Counter[str] = Counter()
+
+    def enter(self, session: "EdgeSMTP", peer_ip: str) -> Reply | None:
+        """Count a connection; a reply refuses it."""
+        network = counted_as(peer_ip)
+        refusal = admit(self._connections, len(self.sessions), self._by_address[network], draining=self.draining)
+        self._by_address[network] += 1
+        self.sessions.add(session)
+        metrics.SESSIONS.inc()
+        (metrics.CONNECTIONS_REFUSED if refusal else metrics.CONNECTIONS_TAKEN).inc()
+        return refusal
+
+    def leave(self, session: "EdgeSMTP", peer_ip: str) -> None:
+        """Take a connection off the counts."""
+        self.sessions.discard(session)
+        network = counted_as(peer_ip)
+        self._by_address[network] -= 1
+        if self._by_address[network] <= 0:
+            del self._by_address[network]
+        metrics.SESSIONS.dec()

@@ -5,21 +5,16 @@ import shutil
 import subprocess
 from pathlib import Path
 
-import kubernetes_validate
 import pytest
 import yaml
+from kubernetes_validate import utils
 
 from tools.pages import all_setting_names
 
 ROOT = Path(__file__).resolve().parents[2]
 BASE = ROOT / "deploy/k8s/base"
 SERVICES = {"api", "smtp-edge", "dns-verifier", "directory-sync", "deletion-scheduler"}
-LABELS = {
-    "app.kubernetes.io/name",
-    "app.kubernetes.io/component",
-    "app.kubernetes.io/part-of",
-    "app.kubernetes.io/version",
-}
+LABELS = {f"app.kubernetes.io/{name}" for name in ("name", "component", "part-of", "version")}
 
 
 def load() -> list[dict]:
@@ -44,8 +39,7 @@ each_deployment = pytest.mark.parametrize("deployment", DEPLOYMENTS, ids=identit
 
 @pytest.mark.parametrize("resource", RESOURCES, ids=identity)
 def test_resource_is_valid(resource):
-    version = kubernetes_validate.latest_version()
-    kubernetes_validate.validate(resource, version, strict=True)
+    utils.validate(resource, utils.latest_version(), strict=True)
 
 
 def test_every_manifest_is_listed_and_no_name_stands_twice():
@@ -100,7 +94,7 @@ def test_grace_period_is_longer_than_pause_and_drain(deployment):
     container = spec["containers"][0]
     drain = next(int(item["value"]) for item in container["env"] if item["name"] == "POSTERN_DRAIN_SECONDS")
     command = " ".join(container["lifecycle"]["preStop"]["exec"]["command"])
-    pause = int(re.search(r"sleep\((\d+)\)", command)[1])
+    pause = int(command.partition("sleep(")[2].partition(")")[0])
     assert spec["terminationGracePeriodSeconds"] >= drain + pause + 5
     if deployment["metadata"]["name"] == "smtp-edge":
         assert spec["terminationGracePeriodSeconds"] >= 150

@@ -174,6 +174,7 @@ class DomainDocument(TypedDict):
     lease_until: datetime | None
     last_check: DomainCheck | None
     expiry_warned_at: datetime | None
+    transfer_requested_at: NotRequired[datetime | None]
     verified_at: datetime | None
     mx: MailDns | None
     spf: MailDns | None

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Self, TypeVar
 
+import structlog
 from bson.codec_options import CodecOptions
 from motor.motor_asyncio import (
     AsyncIOMotorClient,
@@ -30,6 +31,7 @@ from pymongo.errors import (
     ExecutionTimeout,
     OperationFailure,
     PyMongoError,
+    ServerSelectionTimeoutError,
     WaitQueueTimeoutError,
     WTimeoutError,
 )
@@ -45,6 +47,8 @@ Document = dict[str, Any]
 Session = AsyncIOMotorClientSession
 DuplicateKey = DuplicateKeyError
 T = TypeVar("T")
+
+log = structlog.get_logger(__name__)
 
 MAX_SKEW: Final = timedelta(seconds=60)
 TRANSACTION_SECONDS: Final = 15.0
@@ -293,7 +297,9 @@ class Mongo:
                     return await _run_once(session, work)
                 except PyMongoError as error:
                     attempt += 1
+                    # Not for a server that could not be selected: that was already waited for.
                     again = error.has_error_label("TransientTransactionError")
+                    again = again and not isinstance(error, ServerSelectionTimeoutError)
                     if not again or asyncio.get_running_loop().time() > deadline:
                         raise
                     await asyncio.sleep(random.uniform(0, min(0.5, 0.005 * 2**attempt)))
@@ -305,6 +311,18 @@ class Mongo:
                 models = [_index_model(index.keys, index) for index in stored.indexes]
                 if models:
                     await self.db[name.value].create_indexes(models)
+
+    async def prepare(self) -> None:
+        """Create the indexes, however long the database is away; a service does it before it works."""
+        pause = 0.5
+        while True:
+            try:
+                await self.ensure_indexes()
+                return
+            except Temporary as error:
+                log.warning("database_awaited", reason=error.reason, pause_seconds=pause)
+            await asyncio.sleep(pause * random.uniform(0.75, 1.25))
+            pause = min(pause * 2, 10.0)
 
 
 async def _run_once(session: Session, work: Callable[[Session], Awaitable[T]]) -> T:

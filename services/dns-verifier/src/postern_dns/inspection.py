@@ -1,0 +1,44 @@
+"""Looks at a domain in the DNS and gathers what the rules judge."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Protocol
+
+from postern_dns.rules import mx, ownership, spf
+from postern_dns.rules.answers import Look
+from postern_dns.rules.mx import MailVerdict
+from postern_dns.rules.ownership import Evidence
+
+
+class Lookup(Protocol):
+    """What asks the name servers; in the service `adapters.resolver.Resolver`."""
+
+    async def look(self, name: str, kind: str, *, follow: bool = True) -> Look:
+        """One name asked of every server of its zone."""
+
+
+class Inspector:
+    """Asks about a domain's ownership record, and about its mail records."""
+
+    def __init__(self, lookup: Lookup, *, own_mx_hosts: Sequence[str] = (), spf_include: str = "") -> None:
+        self._lookup = lookup
+        self._own_mx_hosts = tuple(own_mx_hosts)
+        self._spf_include = spf_include
+
+    async def ownership(self, domain: str, code: str) -> Evidence:
+        """What both names show, and where neither has the record, what the doubled names show."""
+        apex, label = await asyncio.gather(
+            self._lookup.look(domain, "TXT", follow=False),
+            self._lookup.look(ownership.challenge_name(domain), "TXT"),
+        )
+        evidence = Evidence(domain, apex, label)
+        if not (apex.is_definite and label.is_definite) or not ownership.needs_doubled_look(evidence, code):
+            return evidence
+        names = ownership.doubled_names(domain, apex.zone)
+        doubled = await asyncio.gather(*(self._lookup.look(name, "TXT", follow=False) for name in names))
+        return Evidence(domain, apex, label, tuple(doubled))
+
+    async def mail_records(self, domain: str) -> tuple[MailVerdict, MailVerdict]:
+        """The state of the domain's MX and SPF records."""
+        exchanges, texts = await asyncio.gather(self._lookup.look(domain, "MX"), self._lookup.look(domain, "TXT"))
+        return mx.judge(exchanges, self._own_mx_hosts), spf.judge(texts, self._spf_include)

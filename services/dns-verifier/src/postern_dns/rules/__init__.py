@@ -1,0 +1,1 @@
+"""Decisions about DNS answers and times; no network, no clock, no database."""

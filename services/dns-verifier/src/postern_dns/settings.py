@@ -1,0 +1,29 @@
+"""Settings of the DNS verifier, beside the common ones."""
+
+from typing import Annotated
+
+from pydantic import Field, field_validator
+from pydantic_settings import NoDecode
+
+from postern_common.settings import CommonSettings
+
+
+class DnsSettings(CommonSettings):
+    """How domains are looked at, and what their mail records should hold."""
+
+    dns_own_mx_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="Host names at which this installation takes mail, comma separated, to compare MX records with."
+    )
+    dns_spf_include: str = Field("", description="Name that customers' SPF records should include, if any.")
+    dns_concurrency: int = Field(20, ge=1, le=500, description="How many domains are looked at at a time.")
+    dns_poll_seconds: float = Field(0.5, gt=0, le=60, description="Pause between looks for due domains, with jitter.")
+    dns_lease_seconds: float = Field(60.0, ge=5, le=3600, description="How long a claimed domain is kept from others.")
+    dns_server_timeout_seconds: float = Field(3.0, gt=0, le=30, description="How long one name server may take.")
+    dns_look_timeout_seconds: float = Field(12.0, gt=0, le=60, description="How long one name may take in all.")
+
+    @field_validator("dns_own_mx_hosts", mode="before")
+    @classmethod
+    def _split_hosts(cls, value: object) -> object:
+        if isinstance(value, str):
+            return tuple(part.strip() for part in value.split(",") if part.strip())
+        return value

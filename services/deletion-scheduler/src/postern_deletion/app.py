@@ -1,0 +1,53 @@
+"""Puts the scheduler together: the one place that knows the concrete parts."""
+
+import asyncio
+
+from postern_common.bus import Bus
+from postern_common.clock import Clock
+from postern_common.mongo import Mongo
+from postern_common.outbox import OutboxRelay
+from postern_common.runtime import Runtime
+from postern_common.telemetry import configure_logging
+from postern_deletion.handlers import Handlers
+from postern_deletion.settings import DeletionSettings
+from postern_deletion.store import UserStore
+from postern_deletion.sweep import SERVICE, Sweep
+
+
+def assemble(settings: DeletionSettings) -> Runtime:
+    """Connect the parts and hand them to a runtime. Nothing is reached yet."""
+    mongo = Mongo.connect(settings, Clock(settings.test_clock), application=SERVICE)
+    sweep = Sweep(UserStore(mongo), poll_seconds=settings.deletion_poll_seconds, batch=settings.deletion_batch)
+    bus = Bus(settings.amqp_url.get_secret_value(), SERVICE, mongo, Handlers(sweep.wake).table())
+    relay = OutboxRelay(mongo, bus)
+    sweep.on_commit = relay.kick
+
+    async def work() -> None:
+        await mongo.prepare()
+        await sweep.run()
+
+    async def close() -> None:
+        mongo.close()
+
+    runtime = Runtime(SERVICE, settings)
+    runtime.add_task("bus", bus.run)
+    runtime.add_task("outbox", relay.run)
+    runtime.add_task("sweep", work)
+    runtime.add_check("database", mongo.ping)
+    runtime.add_check("broker", bus.check)
+    runtime.add_check("clock", sweep.check_clock)
+    runtime.on_drain("events", bus.drain)
+    runtime.on_drain("sweep", sweep.drain)
+    runtime.on_close(close)
+    return runtime
+
+
+async def serve(settings: DeletionSettings) -> int:
+    """Run until stopped; the exit status."""
+    return await assemble(settings).run()
+
+
+def run(settings: DeletionSettings) -> int:
+    """Run the service; the process's exit status."""
+    configure_logging(SERVICE, settings.log_level)
+    return asyncio.run(serve(settings))

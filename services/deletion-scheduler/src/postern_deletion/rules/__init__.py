@@ -1,0 +1,1 @@
+"""Decisions about a user's end; no clock, no database."""

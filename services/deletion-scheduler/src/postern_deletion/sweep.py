@@ -1,0 +1,132 @@
+"""Deletes due users, each in one transaction: claim, addresses, what is kept, event (SPEC X2, X4).
+
+The claim removes the user only while flagged and due by the database's time, so any number of schedulers may sweep: one
+of them gets the user, the others nothing, and one who came back in time is not touched. What a killed scheduler left
+undone was never done, and the next sweep finds it. While this machine's clock and the database's differ by more than 60
+seconds nobody is deleted, and `/readyz` says so.
+"""
+
+import asyncio
+import contextlib
+import random
+from collections.abc import Callable
+from typing import Final
+
+import structlog
+from prometheus_client import Counter, Gauge
+
+from postern_common import outbox, telemetry
+from postern_common.documents import UserState
+from postern_common.errors import Temporary
+from postern_common.events import UserDeleted
+from postern_common.mongo import Session
+from postern_deletion.rules import lifecycle
+from postern_deletion.store import UserStore
+
+SERVICE: Final = "deletion-scheduler"
+MAX_PAUSE_SECONDS: Final = 60.0
+
+log = structlog.get_logger(__name__)
+_DELETED = Counter("postern_deletion_users_deleted_total", "Users deleted because their delay ended.")
+_LOST = Counter("postern_deletion_claims_lost_total", "Due users taken by another, or unflagged in time.")
+_DUE = Gauge("postern_deletion_due_users", "Users whose delay has ended and who are still there.")
+_FAILED = Counter("postern_deletion_failures_total", "Deletions that failed and will be tried again.")
+
+
+class Sweep:
+    """The scheduler's loop."""
+
+    def __init__(self, store: UserStore, *, poll_seconds: float = 5.0, batch: int = 100) -> None:
+        self._store = store
+        self._mongo = store.mongo
+        self._poll_seconds = poll_seconds
+        self._batch = batch
+        self._wake = asyncio.Event()
+        self._resting = asyncio.Event()
+        self._draining = asyncio.Event()
+        self.on_commit: Callable[[], None] = lambda: None
+
+    def wake(self) -> None:
+        """Sweep now."""
+        self._wake.set()
+
+    async def check_clock(self) -> None:
+        """For `/readyz`: raise unless the database's time can be trusted for deciding who is due."""
+        await self._mongo.now()
+
+    async def run(self) -> None:
+        """Sweep until cancelled; back off while the database is away or the clocks differ."""
+        pause = self._poll_seconds
+        while not self._draining.is_set():
+            self._resting.clear()
+            try:
+                await self.sweep()
+                pause = self._poll_seconds
+            except Temporary as error:
+                pause = min(pause * 2, MAX_PAUSE_SECONDS)
+                log.warning("sweep_waits", reason=error.reason, pause_seconds=pause)
+            self._resting.set()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(pause * random.uniform(0.75, 1.25)):
+                    await self._wake.wait()
+            self._wake.clear()
+        await asyncio.Event().wait()
+
+    async def drain(self) -> None:
+        """Begin no further deletion and wait for the one under way."""
+        self._draining.set()
+        await self._resting.wait()
+
+    async def sweep(self) -> int:
+        """Delete all who are due; how many this scheduler deleted."""
+        deleted = 0
+        failed: set[str] = set()
+        while not self._draining.is_set():
+            now = await self._mongo.now()
+            _DUE.set(await self._store.count_due(now))
+            due = await self._store.due(now, self._batch, failed)
+            # In an order of its own for each scheduler, so that several do not meet at every user.
+            random.shuffle(due)
+            for entry in due:
+                if self._draining.is_set():
+                    break
+                with telemetry.bind(user_id=entry["_id"], customer_id=entry["customer_id"]):
+                    outcome = await self._delete_safely(entry["_id"])
+                deleted += outcome is True
+                if outcome is None:
+                    failed.add(entry["_id"])
+            if len(due) < self._batch:
+                break
+        return deleted
+
+    async def _delete_safely(self, user_id: str) -> bool | None:
+        """One deletion; a bug with one user (None) must not keep the others."""
+        try:
+            is_ours = await self._mongo.transact(lambda session: self._delete(user_id, session))
+        except Temporary:
+            raise
+        except Exception:
+            _FAILED.inc()
+            log.exception("deletion_failed")
+            return None
+        if not is_ours:
+            _LOST.inc()
+            return False
+        _DELETED.inc()
+        log.info("user_deleted")
+        self.on_commit()
+        return True
+
+    async def _delete(self, user_id: str, session: Session) -> bool:
+        now = await self._mongo.now()
+        user = await self._store.take(user_id, now, session)
+        if user is None:
+            return False
+        if not lifecycle.is_due(UserState(user["state"]), user["due_at"], now):
+            raise AssertionError("the claim took a user who is not due")
+        await self._store.remove_addresses(user, session)
+        kept_days = await self._store.kept_days(user["customer_id"], session)
+        await self._store.keep(user, now, lifecycle.purge_at(now, kept_days), session)
+        event = UserDeleted(customer_id=user["customer_id"], user_id=user_id, reason=lifecycle.REASON)
+        await outbox.append(self._mongo, session, event, service=SERVICE)
+        return True

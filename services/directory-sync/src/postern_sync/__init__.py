@@ -1,0 +1,1 @@
+"""Directory synchronisation: answers requests for runs of a customer's directory."""

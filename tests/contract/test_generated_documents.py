@@ -6,9 +6,10 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from postern_common.asyncapi import EXCHANGE, build_asyncapi, example
+from postern_common.asyncapi import build_asyncapi, example
 from postern_common.envelope import Envelope
 from postern_common.events import CATALOGUE
+from postern_common.topology import EXCHANGE
 from tools.docs import stale
 from tools.pages import PAGES
 

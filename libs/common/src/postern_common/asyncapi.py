@@ -10,8 +10,8 @@ from pydantic.json_schema import GenerateJsonSchema
 
 from postern_common.envelope import CONTENT_TYPE, SCHEMA_BASE, Envelope
 from postern_common.events import CATALOGUE, Event
+from postern_common.topology import EXCHANGE
 
-EXCHANGE: Final = "postern.events"
 _EXAMPLE_ID: Final = "evt_0192f0c1a8b47c3e9d215b7f10aa3c01"
 _EXAMPLE_TIME: Final = "2026-01-31T12:00:00Z"
 _EXAMPLE_TRACE: Final = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"

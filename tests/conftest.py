@@ -9,6 +9,7 @@ from postern_local.nameserver import Nameserver
 from postern_local.nexthop import SmtpSink
 from postern_local.unit import Unit
 from tests.servers.farm import Farm
+from tests.servers.stack import Stack
 
 
 @pytest.fixture(scope="session")
@@ -33,7 +34,7 @@ def rabbitmq(farm: Farm) -> str:
 
 @pytest.fixture(scope="session")
 def named(farm: Farm) -> Nameserver:
-    """An authoritative name server for demo.test and scratch.test: `.host`, `.port`, `.tsig`, `.update(name, type, values)`."""
+    """Authoritative for demo.test and scratch.test: `.host`, `.port`, `.tsig`, `.update(name, type, values)`."""
     return farm.named()
 
 
@@ -95,3 +96,15 @@ def sinks(farm: Farm) -> Iterator[Callable[..., SmtpSink]]:
 def smtp_sink(sinks: Callable[..., SmtpSink]) -> SmtpSink:
     """A next hop that takes everything: `.host`, `.port`, `.directory`, `.messages()`."""
     return sinks()
+
+
+@pytest.fixture(scope="module")
+def stack(request: pytest.FixtureRequest, farm: Farm) -> Iterator[Stack]:
+    """The five services on private ports; a module may set STACK_EDGES and STACK_SETTINGS (more environment)."""
+    edges = getattr(request.module, "STACK_EDGES", 1)
+    whole = Stack(farm, edges, getattr(request.module, "STACK_SETTINGS", None))
+    try:
+        whole.start_all()
+        yield whole
+    finally:
+        whole.close()

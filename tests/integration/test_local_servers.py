@@ -1,7 +1,9 @@
 """The servers of the local stack, each asked for what the services need of it."""
 
+import asyncio
 import smtplib
 from collections.abc import Callable
+from typing import Any
 
 import aio_pika
 import dns.message
@@ -18,23 +20,27 @@ from tests.servers.mail import Dialogue, smtp_send
 from tests.servers.waiting import eventually
 
 
+def client_of(uri: str) -> MongoClient[dict[str, Any]]:
+    return MongoClient(uri, w="majority", journal=True)
+
+
 def ask(named: Nameserver, name: str, kind: str) -> dns.message.Message:
     return dns.query.udp(dns.message.make_query(name, kind), named.host, timeout=3, port=named.port)
 
 
 def test_mongod_runs_transactions_with_majority_writes(mongo_uri: str, database: str):
-    with MongoClient(mongo_uri, w="majority", journal=True) as client:
+    with client_of(mongo_uri) as client:
         with client.start_session() as session, session.start_transaction():
             client[database].things.insert_one({"_id": 1}, session=session)
         assert client[database].things.count_documents({}) == 1
 
 
 def test_mongod_keeps_what_it_confirmed_over_a_kill(mongo_uri: str, database: str, mongod_unit: Unit):
-    with MongoClient(mongo_uri, w="majority", journal=True) as client:
+    with client_of(mongo_uri) as client:
         client[database].things.insert_one({"_id": 1})
     mongod_unit.kill()
     mongod_unit.start()
-    with MongoClient(mongo_uri) as client:
+    with client_of(mongo_uri) as client:
         assert client[database].things.count_documents({}) == 1
 
 
@@ -57,6 +63,7 @@ async def test_the_broker_keeps_confirmed_messages_over_a_kill(vhost: str, rabbi
         await channel.declare_queue("q", durable=True, arguments={"x-queue-type": "quorum"})
         persistent = aio_pika.Message(b"one", delivery_mode=aio_pika.DeliveryMode.PERSISTENT)
         await channel.default_exchange.publish(persistent, "q")
+    await asyncio.sleep(2)  # RabbitMQ 3.10 writes the name of a queue to its disk only a moment after the declaration
     rabbitmq_unit.kill()
     rabbitmq_unit.start()
     connection = await aio_pika.connect(vhost)

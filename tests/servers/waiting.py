@@ -10,7 +10,7 @@ T = TypeVar("T")
 
 
 def eventually(question: Callable[[], T], timeout: float = 10.0, pause: float = 0.05) -> T:
-    """Ask until the answer is true (an AssertionError counts as not yet); the answer, or the last failure at the end."""
+    """Ask until the answer is true (an AssertionError counts as not yet); the answer, or the last failure."""
     deadline = time.monotonic() + timeout
     while True:
         try:
@@ -26,7 +26,11 @@ def eventually(question: Callable[[], T], timeout: float = 10.0, pause: float = 
         time.sleep(pause)
 
 
-async def eventually_async(question: Callable[[], Awaitable[T] | T], timeout: float = 10.0, pause: float = 0.05) -> T:
+async def eventually_async(
+    question: Callable[[], Awaitable[T] | T],
+    timeout: float = 10.0,  # noqa: ASYNC109  the failure shows the last answer
+    pause: float = 0.05,
+) -> T:
     """The same for tests that run in a loop; the question may be a coroutine function."""
     deadline = time.monotonic() + timeout
     while True:

@@ -1,6 +1,6 @@
 """BIND's named as an authoritative server with zones that take dynamic updates (RFC 2136) under one TSIG key.
 
-It serves `demo.test` and `scratch.test` and refuses everything else, so a look-up that leaves the stack is seen at once.
+It serves `demo.test` and `scratch.test` and refuses all else, so a look-up that leaves the stack is seen at once.
 Negative answers live two seconds (the zones' SOA minimum), so that a record just published is found by the next check.
 """
 
@@ -46,7 +46,7 @@ class Nameserver:
         return f"{KEY_NAME}:{KEY_ALGORITHM}:{self.key}"
 
     def program(self) -> Program:
-        """named in the foreground, logging to its output."""
+        """In the foreground, logging to its output."""
         self.directory.mkdir(parents=True, exist_ok=True)
         self._write_configuration()
         argv = (self._program(), "-g", "-n", "1", "-U", "1", "-c", str(self.directory / "named.conf"))
@@ -65,7 +65,7 @@ class Nameserver:
         return None
 
     def update(self, name: str, kind: str, values: Sequence[str], ttl: int = 2) -> None:
-        """Replace the records of that type at a name; no values removes them. TXT values are one string each, unquoted."""
+        """Replace the records of that type at a name; no values removes them. A TXT value is one unquoted string."""
         self._send(name, kind, [_presentation(kind, value) for value in values], ttl)
 
     def update_raw(self, name: str, kind: str, rdatas: Sequence[str], ttl: int = 2) -> None:

@@ -1,8 +1,8 @@
 """Child processes that cannot outlive their launcher, and leftovers of a launcher that could not clean up.
 
-Each child is a session of its own (Ctrl-C at the terminal reaches the launcher alone), gets a signal from the kernel when
-the launcher dies, and carries MARKER in its environment. A process is ours only if it carries the marker of our folder:
-no pid file and no program name is trusted to end a process.
+Each child is a session of its own (Ctrl-C at the terminal reaches the launcher alone), is ended by the kernel when the
+launcher dies, and carries MARKER in its environment. A process is ours only if it carries the marker of our folder: no
+pid file and no program name is trusted to end a process.
 """
 
 import json
@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -64,19 +65,15 @@ class Child:
 
     def join(self) -> int:
         """Wait for the end within the program's grace, then end the whole group; the exit status."""
-        try:
+        with suppress(subprocess.TimeoutExpired):
             self.process.wait(self.program.grace_seconds)
-        except subprocess.TimeoutExpired:
-            pass
         self.kill()
         return self.process.returncode
 
     def kill(self) -> None:
         """End the process and what it started at once (SIGKILL)."""
-        try:
+        with suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
         self.process.wait(10)
 
     def log_tail(self, lines: int = 12) -> str:
@@ -156,7 +153,7 @@ class Processes:
 
 
 def start_time(pid: int) -> str | None:
-    """When a process started, in a form that no later process with the same id shares; None if there is no such process."""
+    """When a process started, in a form that no later process with the same id shares; None if there is none."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
@@ -182,10 +179,8 @@ def _all_pids() -> Iterator[int]:
 
 
 def _signal(pid: int, sign: signal.Signals) -> None:
-    try:
+    with suppress(ProcessLookupError):
         os.kill(pid, sign)
-    except ProcessLookupError:
-        pass
 
 
 def _plain_environment() -> dict[str, str]:
@@ -198,7 +193,8 @@ def _plain_environment() -> dict[str, str]:
 def _death_with_parent(user: str | None) -> list[str]:
     """The prefix that makes the kernel end the program with its launcher, as another user where one is wanted.
 
-    With SIGKILL: every part of the stack must survive it anyway, and a polite signal may take long to be heard. The user is changed here and not by the program: a change of credentials clears the parent-death signal.
+    SIGKILL, since every part must survive it anyway and a polite signal may go unheard. The user is changed here and not
+    by the program: a change of credentials clears the parent-death signal.
     """
     setpriv = shutil.which("setpriv") or "/usr/bin/setpriv"
     prefix = [setpriv, "--pdeathsig", "KILL"]

@@ -1,4 +1,4 @@
-"""RabbitMQ as a private node: own name, cookie, data, port mapper; nothing of a system-wide broker is read or touched."""
+"""RabbitMQ as a private node: own name, cookie, data, port mapper; no system-wide broker is touched."""
 
 import os
 import socket

@@ -1,4 +1,4 @@
-"""One part of the stack as something that starts, answers a real question before it counts as ready, stops and restarts."""
+"""One part of the stack: it starts, answers a real question before it counts as ready, stops, and starts again."""
 
 import time
 from collections.abc import Iterator

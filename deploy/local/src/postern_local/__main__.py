@@ -1,0 +1,7 @@
+"""`python -m postern_local run|up|down|status|logs`."""
+
+import sys
+
+from postern_local.cli import main
+
+sys.exit(main())

@@ -109,7 +109,7 @@ def doubled_names(domain: str, zone: str | None) -> tuple[str, ...]:
 def text_of(strings: tuple[bytes, ...]) -> str:
     """A TXT record as one text: its strings joined without blanks (RFC 7208 3.3), what cannot be shown escaped."""
     text = b"".join(strings).decode("utf-8", "backslashreplace")
-    return "".join(char if char.isprintable() else f"\\x{ord(char):02x}" for char in text)
+    return "".join(char if char.isprintable() or char == "\t" else f"\\x{ord(char):02x}" for char in text)
 
 
 def matches(record: str, code: str) -> bool:

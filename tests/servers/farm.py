@@ -118,8 +118,8 @@ class Farm:
     def drop_vhost(self, url: str) -> None:
         """Remove a test's vhost from a server that outlives us.
 
-        Our own goes with the worker: RabbitMQ 3.10's dead-letter workers crash, and take the broker with them, when a vhost
-        is removed just after its quorum queues were declared.
+        Our own goes with the worker: RabbitMQ 3.10's dead-letter workers crash, and take the broker with them, when a
+        vhost is removed just after its quorum queues were declared.
         """
         if EXTERNAL:
             self.management("DELETE", f"/api/vhosts/{urlsplit(url).path.removeprefix('/')}")

@@ -141,15 +141,17 @@ class Bus:
         """Return when the connection, or our consumer on it, is gone."""
         connection = self._connection
         assert connection is not None  # noqa: S101 - set by _connect
-        closed = asyncio.ensure_future(connection.closed())
-        try:
-            while not closed.done():
-                await asyncio.wait({closed}, timeout=WATCH_SECONDS)
-                if not closed.done() and self._handlers and not await self._is_consuming(connection):
+        # `connection.closed()` only tells of our own close; a lost connection is told to the callbacks.
+        lost = asyncio.Event()
+        connection.close_callbacks.add(lambda *_: lost.set())
+        while connection.connected.is_set() and not lost.is_set():
+            try:
+                async with asyncio.timeout(WATCH_SECONDS):
+                    await lost.wait()
+            except TimeoutError:
+                if self._handlers and not await self._is_consuming(connection):
                     log.warning("broker_dropped_consumer")
                     return
-        finally:
-            closed.cancel()
 
     async def _is_consuming(self, connection: AbstractConnection) -> bool:
         try:

@@ -1,7 +1,7 @@
 """A whole stack for a test module: the five services on private ports, on the worker's servers.
 
-The servers are the worker's own, so a test may kill them too; the database, the vhost, the next hop and the clock belong to
-this stack alone.
+The servers are the worker's own, so a test may kill them too; the database, the vhost, the next hop and the clock belong
+to this stack alone.
 """
 
 import secrets
@@ -26,7 +26,7 @@ _QUEUES_ON_DISK_SECONDS = 3.0
 
 
 class Stack:
-    """Services by name (`api`, `edge`, `edge2`, `dns`, `sync`, `deletion`) and servers (`mongod`, `rabbitmq`, `nexthop`)."""
+    """Parts by name: `api`, `edge`, `edge2`, `dns`, `sync`, `deletion`; `mongod`, `rabbitmq`, `nexthop`."""
 
     def __init__(self, farm: Farm, edges: int = 1, settings: Mapping[str, str] | None = None) -> None:
         self.farm = farm

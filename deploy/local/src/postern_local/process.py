@@ -193,8 +193,8 @@ def _plain_environment() -> dict[str, str]:
 def _death_with_parent(user: str | None) -> list[str]:
     """The prefix that makes the kernel end the program with its launcher, as another user where one is wanted.
 
-    SIGKILL, since every part must survive it anyway and a polite signal may go unheard. The user is changed here and not
-    by the program: a change of credentials clears the parent-death signal.
+    SIGKILL, since every part must survive it anyway and a polite signal may go unheard. The user is changed here and
+    not by the program: a change of credentials clears the parent-death signal.
     """
     setpriv = shutil.which("setpriv") or "/usr/bin/setpriv"
     prefix = [setpriv, "--pdeathsig", "KILL"]

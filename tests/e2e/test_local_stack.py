@@ -1,0 +1,175 @@
+"""The commands as a person types them: run, up, down, status; two stacks side by side; crashes of the launcher."""
+
+import json
+import os
+import re
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from postern_local.launcher import Lock
+from postern_local.ports import Ports
+from postern_local.process import Processes
+from postern_local.process import start_time as process_start
+from tests.servers.waiting import eventually
+
+pytestmark = pytest.mark.timeout(300)
+ANSI = re.compile(r"\x1b\[[0-9;]*m")
+
+
+class Command:
+    """`python -m postern_local` in a folder of its own with ports of its own."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.ports = Ports.free()
+        ports = {f"POSTERN_PORT_{name}": str(number) for name, number in self.ports.numbers.items()}
+        kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
+        self.environment = {**kept, **ports, "POSTERN_LOCAL_DIR": str(directory)}
+
+    def start(self, *arguments: str, **environment: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, "-m", "postern_local", *arguments],
+            env={**self.environment, **environment},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def __call__(self, *arguments: str, **environment: str) -> tuple[int, str]:
+        process = self.start(*arguments, **environment)
+        output, _ = process.communicate(timeout=200)
+        return process.returncode, ANSI.sub("", output)
+
+    def env(self) -> dict[str, str]:
+        lines = (self.directory / "env").read_text().splitlines()
+        words = [shlex.split(line)[0] for line in lines if not line.startswith("export ")]
+        return dict(word.split("=", 1) for word in words)
+
+
+@pytest.fixture
+def command(tmp_path: Path) -> Iterator[Callable[[str], Command]]:
+    made: list[Command] = []
+
+    def make(name: str) -> Command:
+        made.append(Command(tmp_path / name))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one("down")
+        assert Processes(one.directory).leftovers() == []
+        assert Processes(one.directory / "demo").leftovers() == []
+
+
+def read_until(process: subprocess.Popen[str], text: str) -> str:
+    assert process.stdout is not None
+    seen = ""
+    for line in process.stdout:
+        seen += line
+        if text in line:
+            return seen
+    raise AssertionError(f"{text!r} did not appear in:\n{seen}")
+
+
+def test_a_taken_port_stops_the_start_and_names_its_variable(command):
+    local = command("one")
+    with socket.create_server(("127.0.0.1", local.ports["OPS_SYNC"])):
+        for verb in ("run", "up"):
+            status, output = local(verb)
+            assert status == 1
+            assert "POSTERN_PORT_OPS_SYNC" in output
+
+
+def test_a_bad_port_stops_the_start(command):
+    status, output = command("one")("run", POSTERN_PORT_API="eighty")
+    assert status == 1
+    assert "POSTERN_PORT_API" in output
+    assert "Traceback" not in output
+
+
+def test_status_and_down_are_fine_when_nothing_runs(command):
+    local = command("one")
+    assert local("status")[0] == 3
+    assert local("down")[0] == 0
+
+
+def test_the_guided_setup_delivers_a_message_beside_a_stack_in_the_background(command):
+    background, demo = command("background"), command("demo")
+    assert background("up")[0] == 0
+    first = background.env()
+    status, output = demo("run", "--once")
+    assert status == 0, output
+    for words in ("verify the domain", "follow it in the trace until it is delivered", "delivered"):
+        assert words in output
+    assert "Traceback" not in output
+    assert background("status")[0] == 0
+    for url in json.loads(first["POSTERN_OPS_URLS"]).values():
+        assert httpx2.get(f"{url}/readyz", trust_env=False).status_code == 200
+    status, output = background("up")
+    assert (status, "Already up" in output) == (0, True)
+    assert background("run")[0] == 1
+
+
+def test_a_background_stack_keeps_its_data_over_down_and_over_the_death_of_its_supervisor(command):
+    local = command("one")
+    assert local("up")[0] == 0
+    first = local.env()
+    supervisor = Lock(local.directory).holder()
+    assert supervisor is not None
+    children = [pid for pid in Processes(local.directory).recorded().values() if pid is not None]
+    assert len(children) == 10
+    os.kill(supervisor, signal.SIGKILL)
+    assert eventually(lambda: not Processes(local.directory).leftovers(), timeout=15)
+    assert all(process_start(pid) is None for pid in children)
+    assert local("up")[0] == 0
+    assert local.env() == first
+    assert local("down")[0] == 0
+    assert not (local.directory / "env").exists()
+    assert local("up")[0] == 0
+    assert local.env() == first
+
+
+def test_a_part_that_dies_in_the_background_is_started_again(command):
+    local = command("one")
+    assert local("up")[0] == 0
+    before = Processes(local.directory).recorded()
+    for name in ("edge", "mongod"):
+        pid = before[name]
+        assert pid is not None
+        os.kill(pid, signal.SIGKILL)
+    for name in ("edge", "mongod"):
+        assert eventually(lambda name=name: Processes(local.directory).recorded()[name] not in (None, before[name]), 20)
+    assert eventually(lambda: local("status")[0] == 0, timeout=60, pause=0.5)
+
+
+def test_ctrl_c_stops_all_that_run_started(command):
+    local = command("one")
+    process = local.start("run")
+    read_until(process, "It stays up until Ctrl-C")
+    time.sleep(0.5)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(90) == 0
+    assert process.stdout is not None
+    process.stdout.close()
+    assert Processes(local.directory / "demo").leftovers() == []
+
+
+def test_ctrl_c_during_the_start_stops_what_was_started(command):
+    local = command("one")
+    process = local.start("run")
+    read_until(process, "Servers")
+    time.sleep(1)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(90) == 130
+    assert process.stdout is not None
+    process.stdout.close()
+    assert Processes(local.directory / "demo").leftovers() == []

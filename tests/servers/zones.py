@@ -1,0 +1,92 @@
+"""Name servers with zones as a test writes them: several on one port at different loopback addresses, broken ones too."""
+
+import socket
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import dns.exception
+import dns.message
+import dns.query
+import dns.rdatatype
+
+from postern_local.files import write_private, write_text
+from postern_local.process import Program
+
+HEAD = "$TTL 2\n@ SOA ns1 hostmaster 1 600 60 86400 2\n"
+
+
+@dataclass(frozen=True)
+class ZoneServer:
+    """A named with the given zones; a zone without text is configured but broken, which is SERVFAIL.
+
+    `forward_to` makes it a caching resolver for the zones of another server.
+    """
+
+    directory: Path
+    address: str
+    port: int
+    zones: Mapping[str, str | None] = field(default_factory=dict)
+    forward_to: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """Its name among the processes."""
+        return f"named-{self.address}"
+
+    def program(self) -> Program:
+        """named in the foreground."""
+        self.directory.mkdir(parents=True, exist_ok=True)
+        lines = []
+        for zone, text in self.zones.items():
+            lines.append(f'zone "{zone}" {{ type primary; file "{zone}"; }};')
+            if text is not None:
+                write_text(self.directory / zone, f"$ORIGIN {zone}.\n{HEAD if 'SOA' not in text else ''}{text}\n")
+        for zone, address in self.forward_to.items():
+            forwarders = f"forwarders {{ {address} port {self.port}; }}"
+            lines.append(f'zone "{zone}" {{ type forward; forward only; {forwarders}; }};')
+        options = f"""options {{
+    directory "{self.directory}"; pid-file "named.pid"; session-keyfile "session.key";
+    listen-on port {self.port} {{ {self.address}; }}; listen-on-v6 {{ none; }};
+    recursion {"yes" if self.forward_to else "no"}; dnssec-validation no; empty-zones-enable no; notify no;
+    check-names primary ignore;
+}};
+controls {{ }};
+"""
+        write_private(self.directory / "named.conf", options + "\n".join(lines) + "\n")
+        argv = ("/usr/sbin/named", "-g", "-n", "1", "-U", "1", "-c", str(self.directory / "named.conf"))
+        return Program(self.name, argv, cwd=self.directory, grace_seconds=5)
+
+    def missing(self) -> str | None:
+        """Ready when it answers anything at all."""
+        question = dns.message.make_query("ready.invalid", dns.rdatatype.SOA)
+        try:
+            dns.query.udp(question, self.address, timeout=1, port=self.port)
+        except (OSError, dns.exception.DNSException) as error:
+            return f"no answer ({type(error).__name__})"
+        return None
+
+
+@contextmanager
+def silent_server(address: str, port: int) -> Iterator[list[bytes]]:
+    """A server that takes questions and never answers; yields what it was asked."""
+    asked: list[bytes] = []
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as listening:
+        listening.bind((address, port))
+        listening.settimeout(0.2)
+        stop = threading.Event()
+
+        def listen() -> None:
+            while not stop.is_set():
+                try:
+                    asked.append(listening.recvfrom(4096)[0])
+                except TimeoutError:
+                    continue
+
+        thread = threading.Thread(target=listen, daemon=True)
+        thread.start()
+        yield asked
+        stop.set()
+        thread.join(2)

@@ -18,6 +18,7 @@ DATABASE_CALLS = frozenset({"collection", "get_collection", "get_database", "get
 
 DRIVERS = frozenset({"aio_pika", "aiormq", "aiosmtplib", "bson", "dns", "gridfs", "httpx2", "motor", "pymongo"})
 DRIVER_FOLDERS = frozenset({"adapters"})
+DRIVER_FILES = STORES | {"deadletters.py"}
 
 
 def _is_store(source: Source) -> bool:
@@ -57,7 +58,7 @@ def drivers_only_behind_adapters(source: Source) -> Iterator[Finding]:
     """A driver is imported only where it is wrapped, so that replacing it is one change."""
     if not source.is_python or source.package in {None, "postern_local"} or _is_store(source):
         return
-    if DRIVER_FOLDERS & set(source.module.parts[:-1]):
+    if source.name in DRIVER_FILES or DRIVER_FOLDERS & set(source.module.parts[:-1]):
         return
     for line, driver in sorted({(line, module.split(".")[0]) for line, module in source.imports()}):
         if driver in DRIVERS:

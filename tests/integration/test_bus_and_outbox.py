@@ -7,12 +7,12 @@ import aio_pika
 import pytest
 from pydantic import SecretStr
 
-from postern_common import outbox, topology
+from postern_common import deadletters, outbox, topology
 from postern_common.bus import MAX_BUG_ATTEMPTS, Bus
 from postern_common.clock import Clock
 from postern_common.documents import Collections
 from postern_common.envelope import Envelope
-from postern_common.errors import Temporary
+from postern_common.errors import Rejected, Temporary
 from postern_common.events import DomainAdded, MessageReceived, SyncRequested
 from postern_common.mongo import PLATFORM, Mongo
 from postern_common.settings import CommonSettings
@@ -284,3 +284,19 @@ async def test_what_was_not_acknowledged_is_delivered_to_the_next_consumer(mongo
     second = Bus(vhost, "dns-verifier", mongo, {DomainAdded: slow.handle})
     running(second.run())
     await eventually_async(lambda: slow.handled == [envelope.id], timeout=20)
+
+
+@pytest.mark.spec("V3")
+async def test_parked_events_are_listed_with_their_reason_and_given_back_to_their_consumer(vhost, verifier):
+    verifier.failures = [Rejected("unfit", "no such domain")]
+    envelope = wrap()
+    await verifier.bus.publish([envelope])
+    await eventually_async(lambda: depth(vhost, topology.dead_queue("dns-verifier")))
+    (line,) = await deadletters.listing(vhost, "dns-verifier", 10)
+    assert "DomainAdded" in line
+    assert envelope.id in line
+    assert "unfit: no such domain" in line
+    await eventually_async(lambda: depth(vhost, topology.dead_queue("dns-verifier")))
+    assert await deadletters.replay(vhost, "dns-verifier", 10) == 1
+    await eventually_async(lambda: verifier.handled == [envelope.id])
+    assert await deadletters.listing(vhost, "dns-verifier", 10) == []

@@ -1,7 +1,7 @@
 """A whole stack for a test module: the five services on private ports, on the worker's servers.
 
-The servers are the worker's own, so a test may kill them too; the database, the vhost, the next hop and the clock belong
-to this stack alone.
+The servers are the worker's own, so a test may kill them too; the database, the vhost, the next hop and the clock
+belong to this stack alone.
 """
 
 import secrets

@@ -12,6 +12,7 @@ from pymongo import MongoClient
 from pymongo.errors import PyMongoError
 
 from postern_local.faults import StackFault
+from postern_local.given import check_amqp, check_mongodb
 from postern_local.keys import Keys
 from postern_local.mongod import Mongod
 from postern_local.ports import Ports
@@ -39,6 +40,10 @@ class Backends:
 def choose(directory: Path, ports: Ports, keys: Keys, environment: Mapping[str, str]) -> Backends:
     """The given servers where both are named; one alone is mixed with ours; else Docker, else processes."""
     uri, url = environment.get("MONGODB_URI"), environment.get("AMQP_URL")
+    if uri:
+        check_mongodb(uri)
+    if url:
+        check_amqp(url)
     if uri and url:
         return Backends("given", uri, url)
     if not uri and not url and docker_answers():
@@ -68,6 +73,8 @@ def docker_answers() -> bool:
 def containers(ports: Ports, keys: Keys) -> Backends:
     """MongoDB and RabbitMQ by testcontainers, on the stack's own ports; its reaper ends them if we cannot."""
     from testcontainers.core.container import DockerContainer  # noqa: PLC0415  needed only where Docker is
+
+    ports.refuse_taken(("MONGO", "AMQP"))
 
     mongo = DockerContainer("mongo:7.0").with_command("mongod --replSet postern --bind_ip_all")
     rabbit = DockerContainer("rabbitmq:3.13").with_env("RABBITMQ_DEFAULT_USER", "postern")

@@ -110,8 +110,7 @@ class Launcher:
         progress = self.progress
         self.nameserver = Nameserver(self.directory / "named", self.ports["DNS"], self.keys.tsig_key)
         self.next_hop = SmtpSink(self.directory / "nexthop", self.ports["NEXTHOP"])
-        given = "MONGODB_URI" in self.environment or "AMQP_URL" in self.environment
-        self.ports.refuse_taken(("DNS", "NEXTHOP", *_SERVICE_PORTS, *(() if given else ("MONGO", "AMQP"))))
+        self.ports.refuse_taken(("DNS", "NEXTHOP", *_SERVICE_PORTS))
         self.backends = backends.choose(self.directory, self.ports, self.keys, self.environment)
         self.ports.refuse_taken(self.backends.ports)
         progress.title(f"Servers (MongoDB and RabbitMQ: {self.backends.kind})")

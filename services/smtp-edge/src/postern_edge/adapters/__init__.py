@@ -1,0 +1,1 @@
+"""The drivers of the outside: SMTP to next hops, DNS."""

@@ -1,0 +1,185 @@
+"""Puts the edge together: the one place that knows the concrete parts, and the order in which they stop.
+
+Draining: `/readyz` turns negative, the listener closes and lets messages under way end, deliveries under way end or go
+back to the queue, and the last events are published; then the connections to the database and the broker close.
+"""
+
+import os
+import socket
+from datetime import timedelta
+from typing import Final
+
+import uvloop
+
+from postern_common.bus import Bus
+from postern_common.clock import Clock
+from postern_common.errors import Temporary
+from postern_common.ids import new_id
+from postern_common.mongo import Mongo
+from postern_common.netguard import NetGuard
+from postern_common.runtime import Runtime
+from postern_common.telemetry import configure_logging
+from postern_edge.adapters.resolver import Resolver
+from postern_edge.adapters.smtp import Timeouts
+from postern_edge.bodies.store import BodyStore
+from postern_edge.budget import ByteBudget
+from postern_edge.delivery import Delivery, Pace, Seams
+from postern_edge.directory_cache import DirectoryCache
+from postern_edge.directory_index import Directory
+from postern_edge.inbound.connect import ConnectionLimits
+from postern_edge.inbound.handler import InboundHandler
+from postern_edge.limits import Limits
+from postern_edge.listener import Listener
+from postern_edge.messages import SERVICE
+from postern_edge.outbound.notices import Notices
+from postern_edge.outbound.router import Router
+from postern_edge.outbound.servers import Policy, Servers
+from postern_edge.outbound.store import NoticeStore
+from postern_edge.port import Port
+from postern_edge.publisher import EventPublisher
+from postern_edge.queue import Queue
+from postern_edge.settings import EdgeSettings
+from postern_edge.spool import MongoSpool
+from postern_edge.tls import CertificateWatch
+
+LISTENER_SHARE: Final = 0.4  # of the time for draining; the rest is for deliveries and events
+DELIVERY_SHARE: Final = 0.4
+
+
+class Edge:
+    """All parts of one edge process. `start` opens the port; the runtime does the rest."""
+
+    def __init__(self, settings: EdgeSettings) -> None:
+        self.settings = settings
+        clock = Clock(settings.test_clock)
+        self.mongo = Mongo.connect(settings, clock, application=SERVICE)
+        self.bus = Bus(settings.amqp_url.get_secret_value(), SERVICE, self.mongo)
+        self.directory = Directory(clock.now, settings.edge_directory_fresh_seconds)
+        self.cache = DirectoryCache(self.mongo, self.directory)
+        self.bodies = BodyStore(self.mongo)
+        self.budget = ByteBudget(settings.edge_in_flight_bytes)
+        owner = f"{socket.gethostname()}-{os.getpid()}-{new_id('srv')[-8:]}"
+        self.queue = Queue(self.mongo, owner, timedelta(seconds=settings.edge_lease_seconds))
+        self.publisher = EventPublisher(self.queue, self.bus, settings.edge_poll_seconds)
+        self.delivery = self._delivery(clock)
+        self.spool = MongoSpool(
+            self.mongo,
+            self.bodies,
+            lease=self.delivery.lease,
+            accepted=self.delivery.accepted,
+            lifetime=timedelta(seconds=settings.edge_queue_lifetime_seconds),
+            writers=settings.edge_commit_writers,
+            max_messages=settings.edge_commit_messages,
+            max_bytes=settings.edge_commit_bytes,
+        )
+        self.listener = self._listener(clock)
+
+    def _delivery(self, clock: Clock) -> Delivery:
+        settings = self.settings
+        resolver = Resolver(settings.dns_servers)
+        timeouts = Timeouts(
+            settings.edge_connect_timeout_seconds,
+            settings.edge_tls_timeout_seconds,
+            settings.edge_reply_timeout_seconds,
+            settings.edge_final_reply_timeout_seconds,
+        )
+        policy = Policy(
+            settings.edge_hostname,
+            timeouts,
+            per_server=settings.edge_deliveries_per_server,
+            total=settings.edge_deliveries,
+            idle_seconds=settings.edge_idle_connection_seconds,
+        )
+        seams = Seams(
+            queue=self.queue,
+            bodies=self.bodies,
+            directory=self.directory,
+            servers=Servers(policy, resolver, NetGuard(settings.allow_networks), clock.now),
+            router=Router(self.directory, resolver, settings.edge_mx_port),
+            notices=Notices(settings.edge_hostname, timedelta(seconds=settings.edge_queue_lifetime_seconds)),
+            notice_store=NoticeStore(self.mongo, self.queue, settings.edge_dsn_per_sender_per_hour),
+            publisher=self.publisher,
+            budget=self.budget,
+        )
+        return Delivery(seams, Pace(settings.edge_poll_seconds, timedelta(seconds=settings.edge_first_retry_seconds)))
+
+    def _listener(self, clock: Clock) -> Listener:
+        settings = self.settings
+        certificate, key = settings.edge_tls_certificate_file, settings.edge_tls_key_file
+        return Listener(
+            Port(
+                InboundHandler(self.directory, self.spool),
+                hostname=settings.edge_hostname,
+                clock=clock,
+                limits=Limits(
+                    max_message_bytes=settings.edge_max_message_bytes,
+                    line_bytes=settings.edge_max_line_bytes,
+                    recipients=settings.edge_max_recipients,
+                    messages=settings.edge_max_messages_per_connection,
+                    errors=settings.edge_max_errors,
+                    command_seconds=settings.edge_command_timeout_seconds,
+                    data_idle_seconds=settings.edge_data_timeout_seconds,
+                    data_seconds=settings.edge_message_timeout_seconds,
+                ),
+                connections=ConnectionLimits(settings.edge_max_connections, settings.edge_max_connections_per_address),
+                budget=self.budget,
+                tls=CertificateWatch(certificate, key) if certificate and key else None,
+            )
+        )
+
+    async def follow(self) -> None:
+        """Keep the directory current."""
+        await self.mongo.prepare()
+        await self.cache.run()
+
+    async def serve(self) -> None:
+        """Open the port, then keep it; recipients are put off until the directory was read."""
+        await self.mongo.prepare()
+        await self.listener.start(self.settings.edge_host, self.settings.edge_port)
+        await self.listener.run()
+
+    async def check_directory(self) -> None:
+        """For `/readyz`: raise unless the directory is current."""
+        if not self.directory.fresh:
+            raise Temporary("the directory is not current")
+
+    async def check_listener(self) -> None:
+        """For `/readyz`: raise unless the port is open."""
+        if not self.listener.is_open:
+            raise Temporary("the port is not open")
+
+    async def close(self) -> None:
+        """Close the database's connections."""
+        self.mongo.close()
+
+
+def assemble(settings: EdgeSettings) -> Runtime:
+    """Hand the parts to a runtime. Nothing is reached yet."""
+    edge = Edge(settings)
+    runtime = Runtime(SERVICE, settings)
+    runtime.add_task("bus", edge.bus.run)
+    runtime.add_task("directory", edge.follow)
+    runtime.add_task("commit", edge.spool.commit.run)
+    runtime.add_task("results", edge.queue.results.run)
+    runtime.add_task("publisher", edge.publisher.run)
+    runtime.add_task("delivery", edge.delivery.run)
+    runtime.add_task("listener", edge.serve)
+    runtime.add_check("database", edge.mongo.ping)
+    runtime.add_check("broker", edge.bus.check)
+    runtime.add_check("directory", edge.check_directory)
+    runtime.add_check("listener", edge.check_listener)
+    runtime.on_drain("listener", lambda: edge.listener.drain(settings.drain_seconds * LISTENER_SHARE))
+    runtime.on_drain("deliveries", lambda: edge.delivery.drain(settings.drain_seconds * DELIVERY_SHARE))
+    runtime.on_drain("events", edge.publisher.drain)
+    runtime.on_close(edge.close)
+    return runtime
+
+
+def run(settings: EdgeSettings) -> int:
+    """Run the service; the process's exit status."""
+    configure_logging(SERVICE, settings.log_level)
+
+    async def serve() -> int:
+        return await assemble(settings).run()
+
+    return uvloop.run(serve())

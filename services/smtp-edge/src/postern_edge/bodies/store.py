@@ -1,0 +1,200 @@
+"""Bodies of messages in MongoDB: small ones in `bodies`, large ones in GridFS (DESIGN 6).
+
+A body stands under its message's id. Every body, large ones too, has a document in `bodies`; of a large one it is
+written before the first chunk, so that the sweeper, which looks for bodies without a message, finds whatever a dead
+process left behind. Another store (an object store, say) takes this one's place by having the same methods.
+"""
+
+from collections.abc import AsyncIterator, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Final, Literal
+
+import structlog
+from bson.binary import Binary
+from gridfs.errors import NoFile
+from motor.motor_asyncio import AsyncIOMotorGridFSBucket, AsyncIOMotorGridIn
+from prometheus_client import Counter
+from pymongo.errors import PyMongoError
+from pymongo.write_concern import WriteConcern
+
+from postern_common.documents import Collections
+from postern_common.errors import Temporary
+from postern_common.ids import new_id
+from postern_common.mongo import PLATFORM, Document, Mongo
+from postern_edge.interfaces import StoredBody
+
+INLINE_BYTES: Final = 1024 * 1024  # DESIGN 6; a document holds 16 MiB at most
+CHUNK_BYTES: Final = 255 * 1024  # with its wrapping just below 256 KiB, as GridFS recommends
+ABANDONED_AFTER: Final = timedelta(hours=2)
+SWEEP_BATCH: Final = 500
+BUCKET: Final = "large_bodies"
+
+log = structlog.get_logger(__name__)
+_SWEPT: Final = Counter("postern_edge_bodies_swept_total", "Bodies without a message that were removed.")
+
+
+class BodyGone(Exception):
+    """The message's body does not exist."""
+
+
+def inline_document(message_id: str, customer_id: str, body: bytes, now: datetime) -> Document:
+    """The stored form of a small body."""
+    return {"_id": message_id, "customer_id": customer_id, "data": Binary(body), "stored_at": now}
+
+
+class Upload:
+    """A large body on its way into GridFS."""
+
+    def __init__(self, store: "BodyStore", body_id: str) -> None:
+        self._store = store
+        self._body_id = body_id
+        self._file: AsyncIOMotorGridIn | None = None
+        self._size = 0
+
+    async def write(self, chunk: bytes) -> None:
+        """Store the next bytes."""
+        try:
+            if self._file is None:
+                self._file = await self._store.begin(self._body_id)
+            await self._file.write(chunk)
+            self._size += len(chunk)
+        except PyMongoError as error:
+            raise Temporary(f"body store: {type(error).__name__}") from error
+
+    async def close(self) -> StoredBody:
+        """Make every byte durable."""
+        try:
+            if self._file is None:
+                self._file = await self._store.begin(self._body_id)
+            await self._file.close()
+        except PyMongoError as error:
+            raise Temporary(f"body store: {type(error).__name__}") from error
+        return StoredBody(self._body_id, self._size)
+
+    async def abort(self) -> None:
+        """Forget what was written; the sweeper does it if the database is away."""
+        try:
+            if self._file is not None:
+                await self._file.abort()
+            await self._store.remove([self._body_id])
+        except (PyMongoError, Temporary) as error:
+            log.info("upload_not_removed", error=type(error).__name__)
+
+
+class BodyStore:
+    """Reads, removes and streams bodies."""
+
+    def __init__(self, mongo: Mongo) -> None:
+        self._mongo = mongo
+        self._bodies = mongo.collection(Collections.BODIES, PLATFORM)
+        self._bucket = AsyncIOMotorGridFSBucket(
+            mongo.db, BUCKET, chunk_size_bytes=CHUNK_BYTES, write_concern=WriteConcern("majority", j=True)
+        )
+
+    def upload(self) -> Upload:
+        """Begin to store a large body under a new message id."""
+        return Upload(self, new_id("msg"))
+
+    async def begin(self, body_id: str) -> AsyncIOMotorGridIn:
+        """Note the body, and open its file."""
+        await self._bodies.insert_one(
+            {"_id": body_id, "customer_id": "", "large": True, "stored_at": self._mongo.clock.now()}
+        )
+        return self._bucket.open_upload_stream_with_id(body_id, body_id)
+
+    async def keep(self, stored: StoredBody, message_id: str, customer_id: str) -> None:
+        """Give an uploaded body to a message; a second customer's message gets a copy of its own."""
+        try:
+            if message_id != stored.body_id:
+                copy = Upload(self, message_id)
+                async for chunk in self.chunks(stored.body_id):
+                    await copy.write(chunk)
+                await copy.close()
+            await self._bodies.update_one({"_id": message_id}, {"$set": {"customer_id": customer_id}})
+        except PyMongoError as error:
+            raise Temporary(f"body store: {type(error).__name__}") from error
+
+    async def read(self, message_id: str) -> bytes:
+        """A body that fits into memory; raises `BodyGone`."""
+        found = await self._bodies.find_one({"_id": message_id})
+        if found is None:
+            raise BodyGone(message_id)
+        if found.get("large"):
+            return b"".join([chunk async for chunk in self.chunks(message_id)])
+        return bytes(found["data"])
+
+    async def head(self, message_id: str) -> bytes:
+        """The beginning of a body, with its headers; raises `BodyGone`."""
+        found = await self._bodies.find_one({"_id": message_id})
+        if found is None:
+            raise BodyGone(message_id)
+        if not found.get("large"):
+            return bytes(found["data"])
+        async for chunk in self.chunks(message_id):
+            return chunk
+        return b""
+
+    async def chunks(self, message_id: str) -> AsyncIterator[bytes]:
+        """A large body, piece by piece; raises `BodyGone`."""
+        try:
+            file = await self._bucket.open_download_stream(message_id)
+            while chunk := await file.readchunk():
+                yield bytes(chunk)
+        except NoFile as error:
+            raise BodyGone(message_id) from error
+        except PyMongoError as error:
+            raise Temporary(f"body store: {type(error).__name__}") from error
+
+    async def remove_small(self, message_ids: Sequence[str]) -> None:
+        """Remove bodies that are known to be small."""
+        await self._bodies.delete_many({"_id": {"$in": list(message_ids)}})
+
+    async def remove(self, message_ids: Sequence[str]) -> None:
+        """Remove bodies, large and small."""
+        ids = list(message_ids)
+        large = await self._bodies.find({"_id": {"$in": ids}, "large": True}, limit=len(ids), projection={"_id": 1})
+        for document in large:
+            await self._remove_file(document["_id"])
+        await self._bodies.delete_many({"_id": {"$in": ids}})
+
+    async def _remove_file(self, body_id: str) -> None:
+        try:
+            await self._bucket.delete(body_id)
+        except NoFile:
+            return  # never finished, or removed by another edge; the driver has removed the chunks before it says so
+        except PyMongoError as error:
+            raise Temporary(f"body store: {type(error).__name__}") from error
+
+    async def sweep(self) -> int:
+        """Remove bodies that no message has after two hours: uploads that broke off, commits that died half-way."""
+        real_time = self._mongo.clock.now() - self._mongo.clock.offset  # as in the ids
+        oldest = _id_at(real_time - ABANDONED_AFTER)
+        last, removed = "", 0
+        while True:
+            found = await self._bodies.find(
+                {"_id": {"$gt": last, "$lt": oldest}}, limit=SWEEP_BATCH, sort=[("_id", 1)], projection={"_id": 1}
+            )
+            if not found:
+                return removed
+            ids = [document["_id"] for document in found]
+            last = ids[-1]
+            messages = self._mongo.collection(Collections.MESSAGES, PLATFORM)
+            kept = await messages.find(
+                {"_id": {"$in": ids}, "state": {"$ne": "done"}}, limit=SWEEP_BATCH, projection={"_id": 1}
+            )
+            orphans = sorted(set(ids) - {document["_id"] for document in kept})
+            if orphans:
+                await self.remove(orphans)
+                removed += len(orphans)
+                _SWEPT.inc(len(orphans))
+
+
+def _id_at(moment: datetime) -> str:
+    """The smallest message id of a moment: ids begin with their time (RFC 9562 5.7)."""
+    milliseconds = int(moment.astimezone(UTC).timestamp() * 1000)
+    return f"msg_{milliseconds << 80:032x}"
+
+
+def body_place(size: int) -> Literal["bodies", "gridfs"]:
+    """Where a body of `size` goes, as the message's document says it."""
+    return "bodies" if size <= INLINE_BYTES else "gridfs"

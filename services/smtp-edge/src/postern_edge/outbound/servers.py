@@ -1,0 +1,224 @@
+"""The next hops that this process talks to: their open connections, how many at a time, and which are left out (SPEC
+R3, R11).
+
+A connection is kept for some idle seconds and used again. One that turns out stale when it is used again is replaced
+without a word: that says nothing about the message (CASES 61). A server's address is judged after each resolution,
+right before the connection to that very address (SPEC R12). Where opportunistic TLS fails or stalls, the server is
+reached in clear, and that is remembered for a while; where TLS is required, the message waits (CASES 60).
+"""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Final
+
+import structlog
+from prometheus_client import Counter, Gauge
+
+from postern_common.errors import Temporary
+from postern_common.netguard import NetGuard
+from postern_edge.adapters.resolver import NoSuchName, Resolver
+from postern_edge.adapters.smtp import Connection, Timeouts, Unusable
+from postern_edge.rules import breaker
+from postern_edge.rules.breaker import Breaker
+from postern_edge.rules.classify import Answer, Stage
+from postern_edge.rules.route import Server
+
+CLEAR_SECONDS: Final = 3600.0  # how long a server whose TLS failed is reached in clear before TLS is tried again
+MAX_USES: Final = 100  # transactions on one connection
+FORGET_AFTER_SECONDS: Final = 1800.0
+
+log = structlog.get_logger(__name__)
+_CONNECTIONS: Final = Gauge("postern_edge_outbound_connections", "Connections to next hops that are in use.")
+_OPENED: Final = Counter("postern_edge_outbound_opened_total", "Connections opened.", ["tls"])  # tls: yes | no
+_REUSED: Final = Counter("postern_edge_outbound_reused_total", "Connections used again.")
+_LEFT_OUT: Final = Counter("postern_edge_outbound_left_out_total", "Attempts not made because a server is left out.")
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What the pool may do."""
+
+    hostname: str
+    timeouts: Timeouts = field(default_factory=Timeouts)
+    per_server: int = 20
+    total: int = 200
+    idle_seconds: float = 5.0
+
+
+@dataclass(slots=True)
+class _Idle:
+    connection: Connection
+    since: float
+    uses: int
+
+
+@dataclass(slots=True)
+class _Hop:
+    """One server, as (host, port, tls)."""
+
+    slots: asyncio.Semaphore
+    breaker: Breaker = field(default_factory=Breaker)
+    idle: list[_Idle] = field(default_factory=list)
+    clear_until: float = 0.0
+    waiting: int = 0
+    used_at: float = 0.0
+
+
+class LeftOut(Exception):
+    """The server is left out for now, or too many wait for it."""
+
+
+class Servers:
+    """Hands out connections; see `use`."""
+
+    def __init__(self, policy: Policy, resolver: Resolver, guard: NetGuard, now: Callable[[], datetime]) -> None:
+        self._policy = policy
+        self._resolver = resolver
+        self._guard = guard
+        self._now = now
+        self._hops: dict[Server, _Hop] = {}
+        self._total = asyncio.Semaphore(policy.total)
+
+    def is_left_out(self, server: Server) -> bool:
+        """Whether the breaker keeps attempts away."""
+        hop = self._hops.get(server)
+        return hop is not None and not breaker.permits(hop.breaker, self._now())
+
+    def waiting(self, server: Server) -> int:
+        """How many deliveries stand in line for a server."""
+        hop = self._hops.get(server)
+        return 0 if hop is None else hop.waiting
+
+    @asynccontextmanager
+    async def use(self, server: Server, *, fresh: bool = False) -> AsyncIterator[Connection]:
+        """A connection for one transaction; kept afterwards if it is clean. Raises `Unusable`, `LeftOut`."""
+        hop = self._hops.setdefault(server, _Hop(asyncio.Semaphore(self._policy.per_server)))
+        hop.waiting += 1
+        try:
+            await hop.slots.acquire()
+        finally:
+            hop.waiting -= 1
+        try:
+            async with self._total:  # after the server's own line, so that a slow server holds up nobody else
+                _CONNECTIONS.inc()
+                try:
+                    taken = None if fresh else self._take_idle(hop)
+                    if taken is None:
+                        taken = _Idle(await self._open(server, hop), 0.0, 0)
+                    async with self._lent(hop, taken) as connection:
+                        yield connection
+                finally:
+                    _CONNECTIONS.dec()
+        finally:
+            hop.used_at = asyncio.get_running_loop().time()
+            hop.slots.release()
+
+    @asynccontextmanager
+    async def _lent(self, hop: _Hop, taken: _Idle) -> AsyncIterator[Connection]:
+        connection = taken.connection
+        try:
+            yield connection
+        except BaseException:
+            connection.close()
+            raise
+        if (
+            not connection.is_open
+            or connection.in_transaction
+            or taken.uses + 1 >= MAX_USES
+            or not self._policy.idle_seconds
+        ):
+            connection.close()
+            return
+        connection.used = True
+        hop.idle.append(_Idle(connection, asyncio.get_running_loop().time(), taken.uses + 1))
+
+    def _take_idle(self, hop: _Hop) -> _Idle | None:
+        oldest = asyncio.get_running_loop().time() - self._policy.idle_seconds
+        while hop.idle:
+            taken = hop.idle.pop()
+            if taken.connection.is_open and taken.since >= oldest:
+                _REUSED.inc()
+                return taken
+            taken.connection.close()
+        return None
+
+    async def _open(self, server: Server, hop: _Hop) -> Connection:
+        now = self._now()
+        if not breaker.permits(hop.breaker, now):
+            _LEFT_OUT.inc()
+            raise LeftOut
+        hop.breaker = breaker.attempted(hop.breaker, now)
+        try:
+            connection = await self._reach(server, hop)
+        except Unusable as error:
+            before = hop.breaker
+            hop.breaker = breaker.failed(before, self._now())
+            if hop.breaker.open_until is not None and before.open_until is None:
+                log.warning("next_hop_left_out", reason=str(error))
+            raise
+        hop.breaker = breaker.succeeded(hop.breaker)
+        _OPENED.labels("yes" if connection.secure else "no").inc()
+        return connection
+
+    async def _reach(self, server: Server, hop: _Hop) -> Connection:
+        loop = asyncio.get_running_loop()
+        connection = await self._connect(server)
+        wanted = server.tls == "required" or loop.time() >= hop.clear_until
+        if not wanted or not connection.offers("starttls"):
+            if server.tls == "required":
+                await connection.quit()
+                raise Unusable(Answer(Stage.TLS, 0, "the mail server offers no TLS, which is required"))
+            return connection
+        try:
+            await connection.start_tls(server.host)
+        except Unusable as error:
+            connection.close()
+            if server.tls == "required":
+                raise
+            log.info("tls_failed_going_clear", reason=str(error))
+            hop.clear_until = loop.time() + CLEAR_SECONDS
+            return await self._connect(server)
+        return connection
+
+    async def _connect(self, server: Server) -> Connection:
+        """Try each permitted address of the server."""
+        try:
+            addresses = await self._resolver.addresses(server.host)
+        except NoSuchName as error:
+            raise Unusable(Answer(Stage.CONNECT, 0, "the mail server's name does not exist")) from error
+        except Temporary as error:
+            raise Unusable(Answer(Stage.CONNECT, 0, "the mail server's name cannot be resolved now")) from error
+        permitted = [address for address in addresses if self._guard.permits(address)]
+        if not permitted:
+            raise Unusable(Answer(Stage.CONNECT, 0, "the mail server's address is not allowed"))
+        failure: Unusable | None = None
+        for address in random.sample(permitted, len(permitted))[:3]:
+            try:
+                return await Connection.open(address, server.port, self._policy.hostname, self._policy.timeouts)
+            except Unusable as error:
+                failure = error
+        raise failure or Unusable(Answer(Stage.CONNECT, 0, "connection failed"))
+
+    async def run(self) -> None:
+        """Close connections that stood idle, forget servers long unused; until cancelled."""
+        while True:
+            await asyncio.sleep(max(self._policy.idle_seconds, 0.5) / 2)
+            now = asyncio.get_running_loop().time()
+            for server, hop in list(self._hops.items()):
+                stale = [one for one in hop.idle if now - one.since > self._policy.idle_seconds]
+                hop.idle = [one for one in hop.idle if now - one.since <= self._policy.idle_seconds]
+                for one in stale:
+                    await one.connection.quit()
+                if not hop.idle and not hop.waiting and now - hop.used_at > FORGET_AFTER_SECONDS:
+                    del self._hops[server]
+
+    async def close(self) -> None:
+        """Say goodbye on all idle connections."""
+        idle = [one.connection for hop in self._hops.values() for one in hop.idle]
+        for hop in self._hops.values():
+            hop.idle = []
+        await asyncio.gather(*(connection.quit() for connection in idle))

@@ -1,0 +1,59 @@
+"""What the delivering half writes beside results: notifications together with the change they tell of, and their
+limits.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Final
+
+from postern_common.documents import Collections
+from postern_common.mongo import PLATFORM, Mongo, Session
+from postern_edge.bodies.store import inline_document
+from postern_edge.messages import Entry
+from postern_edge.queue import Queue, Result
+
+HOUR: Final = timedelta(hours=1)
+
+
+class _LeaseLost(Exception):
+    """The result was not written, so nothing may be."""
+
+
+class NoticeStore:
+    """Stores notifications (SPEC R5). `per_hour` bounds how many go to one sender."""
+
+    def __init__(self, mongo: Mongo, queue: Queue, per_hour: int) -> None:
+        self._mongo = mongo
+        self._queue = queue
+        self._per_hour = per_hour
+        self._limits = mongo.collection(Collections.DSN_LIMITS, PLATFORM)
+
+    async def permits(self, sender_key: str, now: datetime) -> bool:
+        """Count a notification to a sender; False past the limit, so that a forged sender is not flooded."""
+        hour = now.replace(minute=0, second=0, microsecond=0)
+        counted = await self._limits.find_one_and_update(
+            {"_id": f"{sender_key}|{hour:%Y%m%d%H}"},
+            {"$inc": {"count": 1}, "$setOnInsert": {"expires_at": hour + 2 * HOUR}},
+            upsert=True,
+        )
+        return counted is not None and int(counted["count"]) <= self._per_hour
+
+    async def record(self, result: Result, notices: Sequence[Entry]) -> bool:
+        """Write a result and the notifications that follow from it, all or none; False when the lease was lost."""
+
+        async def work(session: Session) -> None:
+            if not await self._queue.record_in(result, session):
+                raise _LeaseLost
+            for notice in notices:
+                document = notice.document
+                body = inline_document(
+                    notice.message_id, document["customer_id"], notice.body or b"", document["received_at"]
+                )
+                await self._mongo.collection(Collections.BODIES, PLATFORM).insert_one(body, session=session)
+                await self._mongo.collection(Collections.MESSAGES, PLATFORM).insert_one(document, session=session)
+
+        try:
+            await self._mongo.transact(work)
+        except _LeaseLost:
+            return False
+        return True

@@ -1,0 +1,157 @@
+"""The spool: where messages become durable before 250 is said (SPEC R4, DESIGN 6 and 7).
+
+Messages that arrive within a few milliseconds share one insert per collection, bodies first, so that a message without
+its body never exists. Each insert waits for a majority and its journal. While the primary changes or restarts, the
+same insert is repeated: documents that are there already count as stored. What cannot be stored in time is refused for
+now, and whatever of it may have been stored is taken away again, so that the sender's second try makes no duplicate.
+"""
+
+import asyncio
+import random
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Final
+
+import structlog
+from prometheus_client import Counter
+from pymongo.errors import BulkWriteError, PyMongoError
+
+from postern_common.documents import Collections
+from postern_common.errors import Temporary
+from postern_common.mongo import PLATFORM, Document, Mongo, is_unavailable
+from postern_edge.bodies.store import BodyStore, Upload, inline_document
+from postern_edge.commit import GroupCommit
+from postern_edge.interfaces import AcceptedMessage, SpooledIds
+from postern_edge.messages import Entry, Lease, split
+
+COMMIT_SECONDS: Final = 40.0  # how long an insert is repeated while the database is away; clients wait minutes for 250
+DUPLICATE_KEY: Final = 11000
+UNDO_SECONDS: Final = 600.0
+
+log = structlog.get_logger(__name__)
+_STORED: Final = Counter("postern_edge_spool_messages_total", "Messages stored.")
+_REFUSED: Final = Counter("postern_edge_spool_refused_total", "Messages that could not be stored in time.")
+
+
+class MongoSpool:
+    """Stores accepted messages in groups.
+
+    `lease` tells who delivers a new message first; `accepted` takes over each stored message, at once and without
+    blocking.
+    """
+
+    def __init__(
+        self,
+        mongo: Mongo,
+        bodies: BodyStore,
+        *,
+        lease: Callable[[], Lease],
+        accepted: Callable[[Entry], None],
+        lifetime: timedelta,
+        writers: int = 2,
+        max_messages: int = 100,
+        max_bytes: int = 8 * 1024 * 1024,
+    ) -> None:
+        self._mongo = mongo
+        self._bodies = bodies
+        self._lease = lease
+        self._accepted = accepted
+        self._lifetime = lifetime
+        self._undoing: set[asyncio.Task[None]] = set()
+        self.commit: GroupCommit[list[Entry]] = GroupCommit(
+            "messages", self._write, cost=_weight, writers=writers, max_items=max_messages, max_cost=max_bytes
+        )
+
+    async def accept(self, message: AcceptedMessage) -> SpooledIds:
+        """Store a message, one document for each customer; return when it would survive the death of any process."""
+        entries = split(message, self._lease(), self._lifetime)
+        try:
+            if message.stored_body is not None:
+                for entry in entries:
+                    await self._bodies.keep(message.stored_body, entry.message_id, entry.document["customer_id"])
+            await self.commit.add(entries)
+        except Exception as error:
+            _REFUSED.inc()
+            self._undo([entry.message_id for entry in entries])
+            if isinstance(error, PyMongoError):
+                raise Temporary(f"spool: {type(error).__name__}") from error
+            raise
+        _STORED.inc(len(entries))
+        for entry in entries:
+            self._accepted(entry)
+        return SpooledIds(tuple(entry.message_id for entry in entries))
+
+    def open_body(self, _queue_id: str) -> Upload:
+        """Begin to store a body while it is read."""
+        return self._bodies.upload()
+
+    async def _write(self, batch: list[list[Entry]]) -> None:
+        entries = [entry for item in batch for entry in item]
+        bodies = [
+            inline_document(entry.message_id, entry.document["customer_id"], entry.body, entry.document["received_at"])
+            for entry in entries
+            if entry.body is not None
+        ]
+        deadline = asyncio.get_running_loop().time() + COMMIT_SECONDS
+        if bodies:
+            await self._insert(Collections.BODIES, bodies, deadline)
+        await self._insert(Collections.MESSAGES, [entry.document for entry in entries], deadline)
+
+    async def _insert(self, name: Collections, documents: list[Document], deadline: float) -> None:
+        pause = 0.05
+        while True:
+            try:
+                await self._mongo.raw(name).insert_many(documents, ordered=False)
+                return
+            except BulkWriteError as error:
+                if _only_duplicates(error):
+                    return  # stored by the insert whose answer was lost
+                if not _passes(error):
+                    raise
+            except PyMongoError as error:
+                if not is_unavailable(error):
+                    raise
+                log.warning("commit_repeated", what=name.value, error=type(error).__name__)
+            if asyncio.get_running_loop().time() > deadline:
+                raise Temporary("the database is away")
+            await asyncio.sleep(pause * random.uniform(0.5, 1.5))
+            pause = min(pause * 2, 2.0)
+
+    def _undo(self, message_ids: list[str]) -> None:
+        task = asyncio.get_running_loop().create_task(self._remove(message_ids))
+        self._undoing.add(task)
+        task.add_done_callback(self._undoing.discard)
+
+    async def _remove(self, message_ids: list[str]) -> None:
+        """Take away what may have been stored of a message that was refused, before its lease lapses if possible."""
+        messages = self._mongo.collection(Collections.MESSAGES, PLATFORM)
+        deadline = asyncio.get_running_loop().time() + UNDO_SECONDS
+        while asyncio.get_running_loop().time() < deadline:
+            try:
+                await messages.delete_many({"_id": {"$in": message_ids}, "version": 1})
+                await self._bodies.remove(message_ids)
+                return
+            except Temporary:
+                await asyncio.sleep(random.uniform(0.5, 1.5))
+        log.warning("refused_message_not_removed", message_ids=message_ids)
+
+
+def _weight(entries: list[Entry]) -> int:
+    return sum(len(entry.body or b"") + 2048 for entry in entries)
+
+
+def _only_duplicates(error: BulkWriteError) -> bool:
+    details = error.details or {}
+    errors = details.get("writeErrors", [])
+    return (
+        bool(errors)
+        and all(item.get("code") == DUPLICATE_KEY for item in errors)
+        and not details.get("writeConcernErrors")
+    )
+
+
+def _passes(error: BulkWriteError) -> bool:
+    """Whether repeating may help: the write concern was not reached, or the primary changed in the middle."""
+    details = error.details or {}
+    errors = [item for item in details.get("writeErrors", []) if item.get("code") != DUPLICATE_KEY]
+    return not errors

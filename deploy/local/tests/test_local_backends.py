@@ -25,7 +25,7 @@ def test_processes_of_this_machine_are_used_where_nothing_else_is(tmp_path: Path
     assert (chosen.kind, chosen.private) == ("processes", True)
     assert [part.name for part in chosen.parts] == ["mongod", "epmd", "rabbitmq"]
     assert chosen.mongodb_uri == f"mongodb://127.0.0.1:{ports['MONGO']}/?replicaSet=postern"
-    assert chosen.amqp_url == f"amqp://postern:{keys.amqp_password}@127.0.0.1:{ports['AMQP']}/"
+    assert chosen.amqp_url == f"amqp://postern:{keys.amqp_password}@127.0.0.1:{ports['AMQP']}/%2F"
 
 
 def test_given_servers_go_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -95,7 +95,7 @@ def containers(ports: Ports, keys: Keys) -> Backends:
         for container in started:
             container.stop()
 
-    url = f"amqp://postern:{keys.amqp_password}@127.0.0.1:{ports['AMQP']}/"
+    url = f"amqp://postern:{keys.amqp_password}@127.0.0.1:{ports['AMQP']}/%2F"
     broker = RabbitMQ(Path(), ports["AMQP"], 0, "", "", "")
     _until(broker.missing, "RabbitMQ")
     return Backends("containers", uri, url, close=close)

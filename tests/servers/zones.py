@@ -1,8 +1,12 @@
-"""Name servers with zones as a test writes them: several on one port at different loopback addresses, broken ones too."""
+"""Name servers with zones as a test writes them: several at one port of different loopback addresses, broken, silent.
+
+Authoritative servers are all asked at one port. named listens only on addresses that an interface has, so a second one
+runs at a port of its own and is lent an address such as 127.0.0.2 by `relay`.
+"""
 
 import socket
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,6 +14,7 @@ from pathlib import Path
 import dns.exception
 import dns.message
 import dns.query
+import dns.rdataclass
 import dns.rdatatype
 
 from postern_local.files import write_private, write_text
@@ -22,19 +27,18 @@ HEAD = "$TTL 2\n@ SOA ns1 hostmaster 1 600 60 86400 2\n"
 class ZoneServer:
     """A named with the given zones; a zone without text is configured but broken, which is SERVFAIL.
 
-    `forward_to` makes it a caching resolver for the zones of another server.
+    `forward_to` makes it a caching resolver for zones of the server at the given port.
     """
 
     directory: Path
-    address: str
     port: int
     zones: Mapping[str, str | None] = field(default_factory=dict)
-    forward_to: Mapping[str, str] = field(default_factory=dict)
+    forward_to: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
         """Its name among the processes."""
-        return f"named-{self.address}"
+        return f"named-{self.port}"
 
     def program(self) -> Program:
         """named in the foreground."""
@@ -44,12 +48,12 @@ class ZoneServer:
             lines.append(f'zone "{zone}" {{ type primary; file "{zone}"; }};')
             if text is not None:
                 write_text(self.directory / zone, f"$ORIGIN {zone}.\n{HEAD if 'SOA' not in text else ''}{text}\n")
-        for zone, address in self.forward_to.items():
-            forwarders = f"forwarders {{ {address} port {self.port}; }}"
+        for zone, port in self.forward_to.items():
+            forwarders = f"forwarders {{ 127.0.0.1 port {port}; }}"
             lines.append(f'zone "{zone}" {{ type forward; forward only; {forwarders}; }};')
         options = f"""options {{
     directory "{self.directory}"; pid-file "named.pid"; session-keyfile "session.key";
-    listen-on port {self.port} {{ {self.address}; }}; listen-on-v6 {{ none; }};
+    listen-on port {self.port} {{ 127.0.0.1; }}; listen-on-v6 {{ none; }};
     recursion {"yes" if self.forward_to else "no"}; dnssec-validation no; empty-zones-enable no; notify no;
     check-names primary ignore;
 }};
@@ -60,10 +64,10 @@ controls {{ }};
         return Program(self.name, argv, cwd=self.directory, grace_seconds=5)
 
     def missing(self) -> str | None:
-        """Ready when it answers anything at all."""
-        question = dns.message.make_query("ready.invalid", dns.rdatatype.SOA)
+        """Ready when it answers for itself, which needs no other server."""
+        question = dns.message.make_query("version.bind", dns.rdatatype.TXT, dns.rdataclass.CH)
         try:
-            dns.query.udp(question, self.address, timeout=1, port=self.port)
+            dns.query.udp(question, "127.0.0.1", timeout=1, port=self.port)
         except (OSError, dns.exception.DNSException) as error:
             return f"no answer ({type(error).__name__})"
         return None
@@ -73,6 +77,29 @@ controls {{ }};
 def silent_server(address: str, port: int) -> Iterator[list[bytes]]:
     """A server that takes questions and never answers; yields what it was asked."""
     asked: list[bytes] = []
+    with _listening(address, port, asked.append):
+        yield asked
+
+
+@contextmanager
+def relay(address: str, port: int, to_port: int) -> Iterator[None]:
+    """Answer at `address` and `port` (UDP) with what the server at `to_port` of 127.0.0.1 answers."""
+
+    def forward(question: bytes) -> bytes | None:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sending:
+            sending.settimeout(2)
+            sending.sendto(question, ("127.0.0.1", to_port))
+            try:
+                return sending.recvfrom(4096)[0]
+            except TimeoutError:
+                return None
+
+    with _listening(address, port, forward):
+        yield
+
+
+@contextmanager
+def _listening(address: str, port: int, answer: Callable[[bytes], bytes | None]) -> Iterator[None]:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as listening:
         listening.bind((address, port))
         listening.settimeout(0.2)
@@ -81,12 +108,15 @@ def silent_server(address: str, port: int) -> Iterator[list[bytes]]:
         def listen() -> None:
             while not stop.is_set():
                 try:
-                    asked.append(listening.recvfrom(4096)[0])
+                    question, peer = listening.recvfrom(4096)
                 except TimeoutError:
                     continue
+                reply = answer(question)
+                if reply is not None:
+                    listening.sendto(reply, peer)
 
         thread = threading.Thread(target=listen, daemon=True)
         thread.start()
-        yield asked
+        yield
         stop.set()
-        thread.join(2)
+        thread.join(5)

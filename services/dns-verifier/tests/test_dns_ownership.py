@@ -1,5 +1,6 @@
 """Every outcome of a look at the ownership record, from what servers said."""
 
+import itertools
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -102,7 +103,7 @@ def test_values_that_only_resemble_ours_prove_nothing(record):
 def test_however_a_value_is_split_it_is_the_same_value(cuts, quote, blanks):
     whole = (blanks + quote + VALUE + quote + blanks).encode()
     edges = [0, *sorted(cuts), len(whole)]
-    strings = tuple(whole[start:end] for start, end in zip(edges, edges[1:], strict=False))
+    strings = tuple(whole[start:end] for start, end in itertools.pairwise(edges))
     assert matches(text_of(strings), CODE)
 
 

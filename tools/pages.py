@@ -112,7 +112,9 @@ def metrics_page() -> str:
 
 def replies_page() -> str:
     """Every SMTP reply with its number."""
-    replies = importlib.import_module("postern_edge.replies").CATALOGUE
+    module = importlib.import_module("postern_edge.replies")
+    taken = module.queued("<queue id>")
+    replies = module.CATALOGUE | {taken.id: taken}
     return _page([_REPLIES_HEAD, *(f"| {name} | `{replies[name]}` |" for name in sorted(replies))])
 
 

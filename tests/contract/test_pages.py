@@ -5,6 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from postern_common import topology
+from postern_common.events import CATALOGUE
+
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted(
     [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("deploy/**/*.md"), *ROOT.glob("services/*/*.md")]
@@ -57,3 +60,15 @@ def test_metrics_that_operations_names_exist():
     )
     assert named
     assert {metric for metric in named if f"`{metric}`" not in reference} == set()
+
+
+@pytest.mark.parametrize("service", ["api", "smtp-edge", "dns-verifier", "directory-sync", "deletion-scheduler"])
+def test_a_service_page_names_its_events_as_the_catalogue_does(service):
+    text = (ROOT / "services" / service / "README.md").read_text(encoding="utf-8")
+    rows = dict(re.findall(r"^\| (Events in|Events out|Owns|Settings) \| (.+) \|$", text, re.MULTILINE))
+    events = {way: {name.strip() for name in rows[way].split(",")} - {"none"} for way in ("Events in", "Events out")}
+    assert events["Events in"] == set(topology.consumed_by(service))
+    assert events["Events out"] <= set(CATALOGUE)
+    source = "".join(file.read_text(encoding="utf-8") for file in (ROOT / "services" / service / "src").rglob("*.py"))
+    assert {name for name in events["Events out"] if f"{name}(" not in source and f"{name}," not in source} == set()
+    assert "## Runbook" in text

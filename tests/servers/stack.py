@@ -67,10 +67,10 @@ class Stack:
     def _unit(self, service: Service, prefix: str) -> Unit:
         return Unit(replace(service, name=f"{prefix}-{service.name}"), self.farm.processes)
 
-    def add_edge(self, name: str, prefix: str = "") -> None:
+    def add_edge(self, name: str, prefix: str = "", **settings: str) -> None:
         """A further edge beside the first, not yet started."""
         port, ops_port = free_ports(2)
-        service = self.surroundings.service("edge", name, ops_port, POSTERN_EDGE_PORT=str(port))
+        service = self.surroundings.service("edge", name, ops_port, POSTERN_EDGE_PORT=str(port), **settings)
         self.units[name] = self._unit(service, prefix or self.directory.name)
 
     def start_all(self) -> None:

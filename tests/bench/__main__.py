@@ -1,0 +1,82 @@
+"""`make bench`: how fast Postern takes and delivers mail, beside Postfix doing the same on this machine in the same
+run.
+
+Both peers make a message durable before they say 250 and get the same load from Postfix's `smtp-source`, in turn,
+several rounds; the table shows the median of each and the ratio. `taking`: the message is held after 250 (Postfix's
+hold queue; an edge that only takes). `delivering`: from the first connection until the next hop (`smtp-sink`) has the
+last message.
+
+    python -m tests.bench --rounds 5 --scale 1.0
+"""
+
+import argparse
+import statistics
+import sys
+
+from rich.console import Console
+from rich.table import Table
+
+from tests.bench.load import CASES, Case
+from tests.bench.machine import describe_machine
+from tests.bench.peers import Peers
+
+
+def main() -> int:
+    """Run all cases and print the table."""
+    parser = argparse.ArgumentParser(
+        prog="make bench", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--rounds", type=int, default=5, help="measurements of each case and peer (default 5)")
+    parser.add_argument("--scale", type=float, default=1.0, help="times the usual count of messages (default 1.0)")
+    parser.add_argument("--only", default="", help="cases whose name holds this text")
+    arguments = parser.parse_args()
+    console = Console(width=None if sys.stdout.isatty() else 140)
+    cases = [case for case in CASES if arguments.only in case.name]
+    console.print(describe_machine())
+    with Peers(console) as peers:
+        rows = [_measure(console, peers, case, arguments.rounds, arguments.scale) for case in cases]
+    console.print(_table(rows, arguments.rounds))
+    return 0
+
+
+Row = tuple[Case, list[float], list[float], float]
+
+
+def _measure(console: Console, peers: Peers, case: Case, rounds: int, scale: float) -> Row:
+    """Interleaved rounds of one case: messages a second of Postern and of Postfix, and Postern's processor seconds."""
+    ours: list[float] = []
+    theirs: list[float] = []
+    count = max(100, int(case.messages * scale))
+    before = peers.processor_seconds()
+    for number in range(1, rounds + 1):
+        ours.append(peers.postern(case, count))
+        theirs.append(peers.postfix(case, count))
+        console.print(f"{case.name}: round {number}: Postern {ours[-1]:,.0f}/s, Postfix {theirs[-1]:,.0f}/s")
+    seconds = (peers.processor_seconds() - before) / (count * rounds) * 1000
+    return case, ours, theirs, seconds
+
+
+def _table(rows: list[Row], rounds: int) -> Table:
+    table = Table(title=f"Messages a second, medians of {rounds} interleaved rounds (least to most)")
+    table.add_column("case")
+    for heading in ("Postern", "", "Postfix", "", "ratio", "CPU s / 1,000"):
+        table.add_column(heading, justify="right")
+    for case, ours, theirs, seconds in rows:
+        mine, peer = statistics.median(ours), statistics.median(theirs)
+        table.add_row(
+            case.name,
+            f"{mine:,.0f}",
+            f"({min(ours):,.0f} to {max(ours):,.0f})",
+            f"{peer:,.0f}",
+            f"({min(theirs):,.0f} to {max(theirs):,.0f})",
+            f"{mine / peer:.2f}",
+            f"{seconds:.2f}",
+        )
+    table.caption = (
+        "CPU: seconds of the edge and mongod together for 1,000 messages. One edge process, one-member replica set."
+    )
+    return table
+
+
+if __name__ == "__main__":
+    sys.exit(main())

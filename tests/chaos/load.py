@@ -1,0 +1,108 @@
+"""A steady stream of numbered messages from several clients, and what became of each number.
+
+A number is used once: a client whose connection breaks does not send it again, because nobody knows whether it was
+taken. What got 250 must arrive; what got no answer may.
+"""
+
+import smtplib
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+HEADER: Final = "X-Probe"
+CLIENTS: Final = 8
+
+
+class Load:
+    """Sends until `wanted` messages got 250. `servers()` gives the addresses to try; a dead one is skipped."""
+
+    def __init__(self, servers: Callable[[], list[tuple[str, int]]], recipient: str, wanted: int) -> None:
+        self._servers = servers
+        self._recipient = recipient
+        self._wanted = wanted
+        self._lock = threading.Lock()
+        self._next = 0
+        self.taken: set[int] = set()
+        self.refused = 0
+        self.broken = 0
+        self._threads = [
+            threading.Thread(target=self._client, args=(number,), daemon=True) for number in range(CLIENTS)
+        ]
+
+    def start(self) -> None:
+        """Begin to send."""
+        for thread in self._threads:
+            thread.start()
+
+    def join(self, seconds: float) -> None:
+        """Wait until enough was taken; raises after `seconds`."""
+        deadline = time.monotonic() + seconds
+        for thread in self._threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
+            if thread.is_alive():
+                raise AssertionError(f"only {len(self.taken)} of {self._wanted} were taken in {seconds:.0f} s")
+
+    def wait_for(self, count: int, seconds: float = 120) -> None:
+        """Wait until `count` messages were taken."""
+        deadline = time.monotonic() + seconds
+        while len(self.taken) < count:
+            if time.monotonic() > deadline:
+                raise AssertionError(f"only {len(self.taken)} of {count} were taken in {seconds:.0f} s")
+            time.sleep(0.01)
+
+    def _client(self, number: int) -> None:
+        turn = number
+        while len(self.taken) < self._wanted:
+            servers = self._servers()
+            turn += 1
+            try:
+                self._session(*servers[turn % len(servers)])
+            except smtplib.SMTPResponseException:
+                self._count("refused")
+                time.sleep(0.1)
+            except (OSError, smtplib.SMTPException):
+                self._count("broken")
+                time.sleep(0.1)
+
+    def _session(self, host: str, port: int) -> None:
+        with smtplib.SMTP(host, port, "load.test.invalid", timeout=30) as client:
+            for _ in range(20):
+                if len(self.taken) >= self._wanted:
+                    return
+                probe = self._number()
+                text = f"{HEADER}: {probe}\r\nSubject: probe {probe}\r\n\r\n" + "x" * 2000 + "\r\n"
+                try:
+                    client.sendmail("load@sender.test", [self._recipient], text.encode())
+                except smtplib.SMTPRecipientsRefused:
+                    self._count("refused")
+                    client.rset()
+                    time.sleep(0.1)
+                else:
+                    with self._lock:
+                        self.taken.add(probe)
+
+    def _number(self) -> int:
+        with self._lock:
+            self._next += 1
+            return self._next
+
+    def _count(self, outcome: str) -> None:
+        with self._lock:
+            if outcome == "refused":
+                self.refused += 1
+            else:
+                self.broken += 1
+
+
+def arrived(files: list[Path]) -> Counter[int]:
+    """How often each number stands in the next hop's files."""
+    counts: Counter[int] = Counter()
+    for file in files:
+        for line in file.read_bytes().split(b"\n", 60):
+            if line.lower().startswith(HEADER.lower().encode() + b":"):
+                counts[int(line.partition(b":")[2])] += 1
+                break
+    return counts

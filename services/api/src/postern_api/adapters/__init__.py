@@ -1,0 +1,1 @@
+"""The outside world: DNS and SMTP servers."""

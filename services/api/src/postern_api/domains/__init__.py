@@ -1,0 +1,1 @@
+"""Domains and the proof of their ownership."""

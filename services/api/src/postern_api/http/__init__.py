@@ -1,0 +1,1 @@
+"""What every route shares: problems, pages, idempotency, ETags, the document and its page."""

@@ -1,0 +1,222 @@
+"""Errors as problem details (RFC 9457): one catalogue of codes, one way to answer.
+
+The public text comes from `Rejected` or from this catalogue, never from a driver; what went wrong inside goes to the
+log under the `error_id` that the caller gets to see. An unknown failure is temporary: 503 with Retry-After.
+"""
+
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from http import HTTPStatus
+from typing import Any, Final
+
+import structlog
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException as StarletteHTTPException
+
+from postern_common.errors import Rejected, Temporary
+from postern_common.ids import new_id
+
+log = structlog.get_logger(__name__)
+
+MEDIA_TYPE: Final = "application/problem+json"
+TYPE_BASE: Final = "urn:postern:problem:"
+RETRY_SECONDS: Final = 2
+
+TITLES: Final[dict[str, str]] = {
+    "address-taken": "The address is in use",
+    "body-too-large": "The request is too large",
+    "csrf-failed": "The request did not prove that it comes from the portal",
+    "customer-not-empty": "The customer still holds something",
+    "customer-suspended": "The customer is suspended",
+    "default-site": "The default site is needed",
+    "deletion-too-soon": "The deletion would come too soon",
+    "domain-exists": "The domain is there already",
+    "domain-not-managed": "The domain is not one of the customer's",
+    "forbidden": "No right to do this",
+    "host-refused": "The host may not be used",
+    "idempotency-in-progress": "The first request is still running",
+    "idempotency-key-reused": "The key belongs to another request",
+    "internal-error": "Something went wrong",
+    "invalid-address": "Not an address",
+    "invalid-cursor": "Not a cursor of this list",
+    "invalid-domain": "Not a domain that can be added",
+    "invalid-request": "The request has mistakes",
+    "licence-limit": "All licences are in use",
+    "method-not-allowed": "The method is not allowed here",
+    "not-found": "There is no such thing",
+    "own-mx": "The host is this gateway itself",
+    "precondition-failed": "The thing has changed",
+    "precondition-required": "If-Match is needed",
+    "rate-limited": "Too many requests",
+    "sign-in-failed": "The sign-in failed",
+    "site-in-use": "The site is in use",
+    "sync-running": "A run is under way",
+    "temporarily-unavailable": "Try again in a moment",
+    "too-many-servers": "Too many servers",
+    "unauthorized": "Sign-in is needed",
+    "wrong-state": "The state does not allow this",
+}
+
+
+class Problem(Rejected):
+    """A refusal with further members (`existing`) and headers (`Retry-After`) in its answer."""
+
+    def __init__(
+        self,
+        code: str,
+        message: str,
+        *,
+        status: int,
+        pointer: str | None = None,
+        members: Mapping[str, Any] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(code, message, pointer=pointer, status=status)
+        self.members = dict(members or {})
+        self.headers = dict(headers or {})
+
+
+def not_found() -> Problem:
+    """What a missing thing and another tenant's thing have in common (SPEC T2)."""
+    return Problem("not-found", "There is no such thing, or it is not yours.", status=404)
+
+
+def forbidden(message: str = "Your role does not allow this.") -> Problem:
+    """No right in one's own tenant."""
+    return Problem("forbidden", message, status=403)
+
+
+def unauthorized(message: str = "Sign in, or send a valid token.") -> Problem:
+    """Nobody is signed in."""
+    return Problem("unauthorized", message, status=401, headers={"WWW-Authenticate": 'Bearer realm="postern"'})
+
+
+def conflict(code: str, message: str, *, pointer: str | None = None, **members: Any) -> Problem:
+    """Something stands in the way (409)."""
+    return Problem(code, message, status=409, pointer=pointer, members=members)
+
+
+def invalid(message: str, pointer: str, *, code: str = "invalid-request") -> Problem:
+    """A field has a wrong value (422)."""
+    return Problem(code, message, status=422, pointer=pointer)
+
+
+def rate_limited(message: str, retry_after: float) -> Problem:
+    """Too much at once (429)."""
+    return Problem("rate-limited", message, status=429, headers={"Retry-After": str(max(1, round(retry_after)))})
+
+
+def problem_document(
+    code: str,
+    status: int,
+    detail: str,
+    *,
+    errors: Sequence[Mapping[str, str]] = (),
+    members: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """The body of a problem answer."""
+    document: dict[str, Any] = {
+        "type": TYPE_BASE + code,
+        "title": TITLES.get(code) or HTTPStatus(status).phrase,
+        "status": status,
+        "detail": detail,
+        "code": code,
+    }
+    if errors:
+        document["errors"] = list(errors)
+    document.update(members or {})
+    return document
+
+
+def respond(document: Mapping[str, Any], headers: Mapping[str, str] | None = None) -> JSONResponse:
+    """The answer that carries `document`."""
+    return JSONResponse(
+        document, status_code=int(document["status"]), headers=dict(headers or {}), media_type=MEDIA_TYPE
+    )
+
+
+def from_rejected(error: Rejected) -> JSONResponse:
+    """The answer to a refusal."""
+    errors = [{"pointer": error.pointer, "message": error.message}] if error.pointer is not None else []
+    members = error.members if isinstance(error, Problem) else {}
+    headers = error.headers if isinstance(error, Problem) else {}
+    return respond(problem_document(error.code, error.status, error.message, errors=errors, members=members), headers)
+
+
+def from_temporary(error: Temporary) -> JSONResponse:
+    """The answer while something that is needed is away; the reason goes to the log only."""
+    error_id = new_id("err")
+    wait = error.retry_after or timedelta(seconds=RETRY_SECONDS)
+    log.warning("temporarily_unavailable", reason=error.reason, error_id=error_id)
+    detail = "Something that this needs is away for the moment. Try again."
+    document = problem_document("temporarily-unavailable", 503, detail, members={"error_id": error_id})
+    return respond(document, {"Retry-After": str(max(1, round(wait.total_seconds())))})
+
+
+def from_unknown(error: Exception) -> JSONResponse:
+    """The answer to a bug: temporary until somebody has looked at the log."""
+    error_id = new_id("err")
+    log.error("unhandled_error", error_id=error_id, exc_info=error)
+    document = problem_document(
+        "internal-error",
+        503,
+        "Something went wrong here; nothing is wrong with your request.",
+        members={"error_id": error_id},
+    )
+    return respond(document, {"Retry-After": "30"})
+
+
+def from_validation(error: RequestValidationError) -> JSONResponse:
+    """The answer to fields that do not fit; values are not repeated."""
+    errors = [_field_error(item["loc"], item["msg"]) for item in error.errors()]
+    detail = "; ".join(f"{item['pointer'] or 'the body'}: {item['message']}" for item in errors[:3])
+    return respond(problem_document("invalid-request", 422, detail, errors=errors))
+
+
+def _field_error(location: Sequence[int | str], message: str) -> dict[str, str]:
+    where, *path = location or ("body",)
+    if message == "JSON decode error":
+        path, message = [], "The body is not valid JSON"
+    pointer = "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in path)
+    found = {"pointer": pointer, "message": message.removeprefix("Value error, ")}
+    return found if where == "body" else {**found, "in": str(where)}
+
+
+_HTTP_CODES: Final = {404: "not-found", 405: "method-not-allowed", 413: "body-too-large", 422: "invalid-request"}
+
+
+def from_http(error: StarletteHTTPException) -> JSONResponse:
+    """The answer where no route fits, or the body could not be read."""
+    if error.status_code == HTTPStatus.NOT_FOUND:
+        return from_rejected(not_found())
+    code, status = _HTTP_CODES.get(error.status_code), error.status_code
+    if code is None:
+        code, status = "invalid-request", 422
+    return respond(problem_document(code, status, TITLES[code] + "."), error.headers)
+
+
+def install(app: FastAPI) -> None:
+    """Make every error of `app` a problem."""
+
+    async def rejected(_request: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, Rejected)  # noqa: S101 - the registration below says so
+        return from_rejected(error)
+
+    async def temporary(_request: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, Temporary)  # noqa: S101 - the registration below says so
+        return from_temporary(error)
+
+    async def validation(_request: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, RequestValidationError)  # noqa: S101 - the registration below says so
+        return from_validation(error)
+
+    async def http(_request: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, StarletteHTTPException)  # noqa: S101 - the registration below says so
+        return from_http(error)
+
+    app.add_exception_handler(Rejected, rejected)
+    app.add_exception_handler(Temporary, temporary)
+    app.add_exception_handler(RequestValidationError, validation)
+    app.add_exception_handler(StarletteHTTPException, http)

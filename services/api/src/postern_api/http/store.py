@@ -1,0 +1,58 @@
+"""Records of `Idempotency-Key`s: who sent which request, and the sealed answer that a repetition gets."""
+
+from datetime import datetime
+from typing import Any
+
+from postern_common.documents import Collections
+from postern_common.mongo import PLATFORM, DuplicateKey, Mongo
+from postern_common.secrets import SecretBox, SecretsError
+
+Document = dict[str, Any]
+
+
+class IdempotencyStore:
+    """The records; MongoDB removes them when they expire."""
+
+    def __init__(self, mongo: Mongo) -> None:
+        self._records = mongo.collection(Collections.IDEMPOTENCY, PLATFORM)
+
+    async def begin(self, record: Document) -> bool:
+        """Keep the record of a request that starts now; False if there is one already."""
+        try:
+            await self._records.insert_one(record)
+        except DuplicateKey:
+            return False
+        return True
+
+    async def get(self, key: str) -> Document | None:
+        """The record of a key."""
+        return await self._records.find_one({"_id": key})
+
+    async def take_over(self, found: Document, record: Document) -> bool:
+        """Begin again where a record has expired or its process has died; False if somebody else was faster."""
+        query = {"_id": found["_id"], "claim": found["claim"]}
+        changes = {key: value for key, value in record.items() if key != "_id"}
+        return bool(await self._records.update_one(query, {"$set": changes}))
+
+    async def finish(self, key: str, claim: str, answer: str, expires_at: datetime) -> None:
+        """Keep the answer for repetitions."""
+        change = {"$set": {"answer": answer, "expires_at": expires_at}}
+        await self._records.update_one({"_id": key, "claim": claim}, change)
+
+    async def drop(self, key: str, claim: str) -> None:
+        """Forget a request that changed nothing."""
+        await self._records.delete_one({"_id": key, "claim": claim})
+
+    async def reseal(self, secrets: SecretBox) -> int:
+        """Seal kept answers under the current key; how many moved. One that does not open is forgotten."""
+        moved = 0
+        async for record in self._records.stream({"answer": {"$ne": None}}):
+            try:
+                sealed = secrets.reseal(record["answer"], record["_id"])
+            except SecretsError:
+                await self._records.delete_one({"_id": record["_id"]})
+                continue
+            if sealed is not None:
+                query = {"_id": record["_id"], "answer": record["answer"]}
+                moved += await self._records.update_one(query, {"$set": {"answer": sealed}})
+        return moved

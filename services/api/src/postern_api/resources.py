@@ -1,0 +1,48 @@
+"""What the routes' services share, made once in `app.py`: settings, the database, keys, ways to the world."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, TypeVar
+
+from fastapi import Request
+
+from postern_api.auth.passwords import Passwords
+from postern_api.settings import ApiSettings
+from postern_common import outbox
+from postern_common.events import Event
+from postern_common.mongo import Mongo, Session
+from postern_common.secrets import SecretBox
+
+if TYPE_CHECKING:
+    from postern_api.sites.probe import Prober
+
+SERVICE: Final = "api"
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """The shared parts; `kick` wakes the relay that publishes committed events."""
+
+    settings: ApiSettings
+    mongo: Mongo
+    secrets: SecretBox
+    passwords: Passwords
+    prober: "Prober"
+    kick: Callable[[], None]
+
+    async def transact(self, work: Callable[[Session], Awaitable[T]]) -> T:
+        """Run `work` in one transaction, then have its events published."""
+        result = await self.mongo.transact(work)
+        self.kick()
+        return result
+
+    async def emit(self, session: Session, event: Event) -> None:
+        """Add `event` to the transaction of the change that it tells of (SPEC V3)."""
+        await outbox.append(self.mongo, session, event, service=SERVICE)
+
+
+def resources_of(request: Request) -> Resources:
+    """The application's shared parts."""
+    found: Resources = request.app.state.resources
+    return found

@@ -1,0 +1,98 @@
+"""Settings of the API: environment variables `POSTERN_API_*` beside the common ones."""
+
+from ipaddress import ip_network
+from pathlib import Path
+from typing import Annotated, Final, Self
+
+from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic_settings import NoDecode
+
+from postern_common.settings import CommonSettings, read_secret
+
+MEBIBYTE: Final = 1024 * 1024
+MIN_PASSWORD: Final = 12
+MIN_TOKEN: Final = 24
+
+
+class ApiSettings(CommonSettings):
+    """What the API needs to know."""
+
+    api_host: str = Field("0.0.0.0", description="Address that the API listens on.")
+    api_port: int = Field(8080, ge=0, le=65535, description="Port that the API listens on.")
+    api_bootstrap_login: str = Field(
+        "", max_length=254, description="Sign-in name of the first platform administrator."
+    )
+    api_bootstrap_password: SecretStr = Field(
+        SecretStr(""), description="The first administrator's password, used once."
+    )
+    api_bootstrap_password_file: Path | None = Field(None, description="File that holds `api_bootstrap_password`.")
+    api_bootstrap_token: SecretStr = Field(
+        SecretStr(""), description="A platform token for scripts; it lives as long as this setting names it."
+    )
+    api_bootstrap_token_file: Path | None = Field(None, description="File that holds `api_bootstrap_token`.")
+    api_max_message_bytes: int = Field(
+        50 * MEBIBYTE,
+        ge=MEBIBYTE,
+        le=512 * MEBIBYTE,
+        description="Largest message size that a customer may set, in octets.",
+    )
+    api_max_body_bytes: int = Field(MEBIBYTE, ge=4096, le=64 * MEBIBYTE, description="Largest request body, in octets.")
+    api_max_trace_days: int = Field(
+        365, ge=1, le=3650, description="Longest retention of the trace that a customer may set."
+    )
+    api_max_quarantine_days: int = Field(365, ge=1, le=3650, description="Longest retention of the quarantine.")
+    api_max_audit_days: int = Field(3650, ge=1, le=3650, description="Longest retention of the audit log.")
+    api_max_deleted_users_days: int = Field(365, ge=1, le=3650, description="Longest retention of deleted users.")
+    api_session_hours: int = Field(12, ge=1, le=720, description="How long a sign-in lasts.")
+    api_sign_in_failures_per_account: int = Field(
+        10, ge=1, le=1000, description="Failed sign-ins of one account in a window."
+    )
+    api_sign_in_failures_per_origin: int = Field(
+        50, ge=1, le=100000, description="Failed sign-ins of one address in a window."
+    )
+    api_sign_in_window_seconds: int = Field(
+        900, ge=1, le=86400, description="Length of the window that counts failures."
+    )
+    api_verify_wait_seconds: float = Field(
+        30.0, gt=0, le=60, description="How long a verify request waits for its answer."
+    )
+    api_trusted_proxies: str = Field("", description="Proxies whose X-Forwarded-For is believed, comma separated.")
+    api_own_mx_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="This deployment's own MX hosts, comma separated: no site may point at them."
+    )
+
+    @field_validator("api_own_mx_hosts", mode="before")
+    @classmethod
+    def _split_hosts(cls, value: object) -> object:
+        if isinstance(value, str):
+            return tuple(part.strip().lower().removesuffix(".") for part in value.split(",") if part.strip())
+        return value
+
+    @field_validator("api_trusted_proxies")
+    @classmethod
+    def _check_proxies(cls, value: str) -> str:
+        for part in value.split(","):
+            if part.strip():
+                ip_network(part.strip())
+        return value
+
+    @model_validator(mode="after")
+    def _check_bootstrap(self) -> Self:
+        if self.api_bootstrap_login and len(self.bootstrap_password()) < MIN_PASSWORD:
+            raise ValueError(f"POSTERN_API_BOOTSTRAP_PASSWORD needs {MIN_PASSWORD} characters or more")
+        if 0 < len(self.bootstrap_token()) < MIN_TOKEN:
+            raise ValueError(f"POSTERN_API_BOOTSTRAP_TOKEN needs {MIN_TOKEN} characters or more")
+        return self
+
+    def bootstrap_password(self) -> str:
+        """The first administrator's password, from its file where one is named."""
+        return read_secret(self.api_bootstrap_password, self.api_bootstrap_password_file)
+
+    def bootstrap_token(self) -> str:
+        """The scripts' platform token, from its file where one is named."""
+        return read_secret(self.api_bootstrap_token, self.api_bootstrap_token_file)
+
+    @property
+    def is_production(self) -> bool:
+        """Whether cookies need TLS and reserved test names are refused."""
+        return self.environment == "production"

@@ -1,0 +1,1 @@
+"""Users, their addresses, and the flag of deletion."""

@@ -1,4 +1,4 @@
-"""The whole path as a new customer walks it: domain, DNS, mail server, a real message, its trace; through real servers."""
+"""The whole path as a new customer walks it, through real servers: domain, DNS, mail server, a message, its trace."""
 
 import subprocess
 import time

@@ -47,7 +47,7 @@ def test_docker_counts_only_when_its_daemon_answers(tmp_path: Path, monkeypatch:
     assert backends.docker_answers()
 
 
-@pytest.mark.parametrize("uri", ["nonsense", "mongodb://", "mongodb://127.0.0.1:99999/"])
+@pytest.mark.parametrize("uri", ["http://127.0.0.1/", "mongodb://", "mongodb://127.0.0.1:99999/"])
 def test_a_malformed_mongodb_uri_is_told_by_its_variable(uri: str):
     with pytest.raises(StackFault, match="MONGODB_URI"):
         check_mongodb(uri)

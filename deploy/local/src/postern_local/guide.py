@@ -83,6 +83,8 @@ class Guide:
             )
         with self._step("test the connection to the mail server"):
             result = api.post(f"{self._base}/sites/{site['id']}/test")
+            if not result["ok"]:
+                raise StackFault("; ".join(_site_lines(result)))
         self.progress.note(*_site_lines(result))
 
     def _user(self, api: Api) -> None:
@@ -201,8 +203,9 @@ def _explanation(domain: dict[str, Any]) -> str:
 
 
 def _site_lines(result: dict[str, Any]) -> list[str]:
-    servers = result.get("servers") or result.get("results") or [result]
-    return [
-        ", ".join(f"{key} {value}" for key, value in server.items() if value not in (None, "", []))
-        for server in servers
-    ]
+    """One line for each server of a site's test, and one for each recipient that was tried."""
+    lines = []
+    for server in result["servers"]:
+        lines.append(f"{server['host']}:{server['port']} {server['result']}: {server['banner'] or 'no banner'}")
+        lines += [f"RCPT {tried['address']}: {tried['reply']}" for tried in server["recipients"]]
+    return lines

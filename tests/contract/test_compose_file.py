@@ -1,5 +1,6 @@
 """docker-compose.yml fits the compose specification, starts in the right order, and holds no secret."""
 
+import os
 import re
 import runpy
 from pathlib import Path
@@ -7,12 +8,20 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tools.pages import all_setting_names
+from postern_common.settings import load
+from tools.pages import all_setting_names, settings_of
 
 ROOT = Path(__file__).resolve().parents[2]
 TEXT = (ROOT / "docker-compose.yml").read_text(encoding="utf-8")
 SERVICES = yaml.safe_load(TEXT)["services"]
-OURS = {"api", "smtp-edge", "dns-verifier", "directory-sync", "deletion-scheduler"}
+PACKAGES = {
+    "api": "api",
+    "smtp-edge": "edge",
+    "dns-verifier": "dns",
+    "directory-sync": "sync",
+    "deletion-scheduler": "deletion",
+}
+OURS = set(PACKAGES)
 
 each_service = pytest.mark.parametrize("name", sorted(SERVICES))
 each_of_ours = pytest.mark.parametrize("name", sorted(OURS))
@@ -63,6 +72,18 @@ def test_every_setting_exists_and_none_holds_a_secret(name):
     assert set(environment) - all_setting_names() == set()
     secret = {key for key in environment if re.search(r"KEY|PASSWORD|TOKEN", key)}
     assert all(key.endswith("_FILE") for key in secret)
+
+
+@each_of_ours
+def test_a_service_accepts_its_environment(name, tmp_path, monkeypatch):
+    runpy.run_path(str(ROOT / "deploy/compose/make_secrets.py"))["write"](tmp_path)
+    for variable in [key for key in os.environ if key.startswith("POSTERN_")]:
+        monkeypatch.delenv(variable)
+    for variable, value in SERVICES[name]["environment"].items():
+        monkeypatch.setenv(variable, value.replace("/run/postern", str(tmp_path)))
+    settings = load(settings_of(PACKAGES[name]))
+    assert settings.secret_key_text().startswith("1:")
+    assert settings.environment == "local"
 
 
 @each_of_ours

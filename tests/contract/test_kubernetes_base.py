@@ -1,5 +1,6 @@
 """The Kubernetes base is valid for the newest schemas, and every pod keeps what docs/security.md promises."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -9,20 +10,27 @@ import pytest
 import yaml
 from kubernetes_validate import utils
 
-from tools.pages import all_setting_names
+from postern_common.settings import load
+from tools.pages import all_setting_names, settings_of
 
 ROOT = Path(__file__).resolve().parents[2]
 BASE = ROOT / "deploy/k8s/base"
-SERVICES = {"api", "smtp-edge", "dns-verifier", "directory-sync", "deletion-scheduler"}
+SERVICES = {
+    "api": "api",
+    "smtp-edge": "edge",
+    "dns-verifier": "dns",
+    "directory-sync": "sync",
+    "deletion-scheduler": "deletion",
+}
 LABELS = {f"app.kubernetes.io/{name}" for name in ("name", "component", "part-of", "version")}
 
 
-def load() -> list[dict]:
+def manifests() -> list[dict]:
     listed = yaml.safe_load((BASE / "kustomization.yaml").read_text())["resources"]
     return [document for name in listed for document in yaml.safe_load_all((BASE / name).read_text())]
 
 
-RESOURCES = load()
+RESOURCES = manifests()
 DEPLOYMENTS = [one for one in RESOURCES if one["kind"] == "Deployment"]
 
 
@@ -51,7 +59,7 @@ def test_every_manifest_is_listed_and_no_name_stands_twice():
 
 def test_each_service_has_deployment_account_and_disruption_budget():
     for kind in ("Deployment", "ServiceAccount", "PodDisruptionBudget"):
-        assert {one["metadata"]["name"] for one in RESOURCES if one["kind"] == kind} == SERVICES
+        assert {one["metadata"]["name"] for one in RESOURCES if one["kind"] == kind} == set(SERVICES)
 
 
 def test_namespace_enforces_the_restricted_standard():
@@ -140,6 +148,25 @@ def test_every_setting_exists():
     for deployment in DEPLOYMENTS:
         names |= {item["name"] for item in pod(deployment)["containers"][0]["env"]}
     assert names - all_setting_names() == set()
+
+
+@each_deployment
+def test_a_service_accepts_its_environment(deployment, tmp_path, monkeypatch):
+    container = pod(deployment)["containers"][0]
+    config = next(one for one in RESOURCES if one["kind"] == "ConfigMap")["data"]
+    given = config | {item["name"]: item["value"] for item in container["env"]}
+    given |= {"MONGODB_URI": "mongodb://a,b,c/?replicaSet=rs0", "AMQP_URL": "amqps://rabbit/"}
+    for variable in [key for key in os.environ if key.startswith("POSTERN_")]:
+        monkeypatch.delenv(variable)
+    for variable, value in given.items():
+        if variable.endswith("_FILE"):
+            (tmp_path / Path(value).name).write_text("1:" + "A" * 43 + "=")
+            value = str(tmp_path / Path(value).name)
+        monkeypatch.setenv(variable, value)
+    settings = load(settings_of(SERVICES[deployment["metadata"]["name"]]))
+    assert settings.environment == "production"
+    assert settings.ops_port == 9100
+    assert settings.test_clock is None
 
 
 def test_every_secret_is_explained():

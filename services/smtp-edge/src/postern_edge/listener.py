@@ -79,6 +79,7 @@ class Listener:
             await asyncio.sleep(self._sweep_seconds)
             self._expire()
             metrics.HELD.set(self._port.budget.used)
+            metrics.publish()
 
     def _expire(self) -> None:
         now = asyncio.get_running_loop().time()

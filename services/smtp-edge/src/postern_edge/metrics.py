@@ -1,5 +1,6 @@
 """What the inbound port counts. No address, domain or tenant is ever a label."""
 
+from collections import Counter as TallyOf
 from typing import Final
 
 from prometheus_client import Counter, Gauge, Histogram
@@ -34,16 +35,27 @@ PHASE_DATA: Final = PHASE.labels("data")
 PHASE_SPOOL: Final = PHASE.labels("spool")
 PHASE_TLS: Final = PHASE.labels("tls")
 
-_commands: Final[dict[tuple[str, int], Counter]] = {}
+# What is counted for every packet is kept in plain numbers and handed over by `publish`, several times a second.
+_commands: Final[TallyOf[tuple[str, int]]] = TallyOf()
+_received: Final[TallyOf[None]] = TallyOf()
+
+
+def count_received(octets: int) -> None:
+    """Count octets read from a client."""
+    _received[None] += octets
 
 
 def count_command(verb: str, code: int) -> None:
     """Count one command; `verb` comes from the dispatch table, so the labels are bounded."""
-    key = (verb, code // 100)
-    counter = _commands.get(key)
-    if counter is None:
-        counter = _commands[key] = COMMANDS.labels(verb, f"{code // 100}xx")
-    counter.inc()
+    _commands[verb, code // 100] += 1
+
+
+def publish() -> None:
+    """Hand the tallies to the exporter."""
+    RECEIVED.inc(_received.pop(None, 0))
+    for (verb, leading), number in _commands.items():
+        COMMANDS.labels(verb, f"{leading}xx").inc(number)
+    _commands.clear()
 
 
 def count_message(reply: Reply) -> None:

@@ -12,8 +12,7 @@ import asyncio
 import math
 import ssl
 from collections.abc import Awaitable, Coroutine
-from enum import Enum, auto
-from typing import Any, cast
+from typing import Any, Final, cast
 
 import structlog
 from aiosmtpd.smtp import SMTP
@@ -32,22 +31,17 @@ from postern_edge.session import EdgeEnvelope, EdgeSession
 log = structlog.get_logger()
 
 
-class State(Enum):
-    """What the next octets of the client are."""
+# What the next octets of the client are. Plain numbers: they are looked at for every packet.
+COMMAND: Final = 0
+DATA: Final = 1
+WAITING: Final = 2  # commands, read ahead until the answer to the last one is there
+TLS: Final = 3  # the handshake; what comes after it is read ahead
+CLOSING: Final = 4  # discarded: the last reply is on its way
 
-    COMMAND = auto()
-    DATA = auto()
-    WAITING = auto()  # commands, read ahead until the answer to the last one is there
-    TLS = auto()  # the handshake; what comes after it is read ahead
-    CLOSING = auto()  # discarded: the last reply is on its way
-
-
-class Pause(Enum):
-    """Why reading is paused."""
-
-    READ_AHEAD = auto()
-    WRITES = auto()
-    INTAKE = auto()
+# Why reading is paused, as bits.
+BY_READ_AHEAD: Final = 1
+BY_WRITES: Final = 2
+BY_INTAKE: Final = 4
 
 
 class EdgeSMTP(SMTP):
@@ -62,16 +56,17 @@ class EdgeSMTP(SMTP):
         # others read is set here.
         self.loop = loop
         self.port = port
+        self._limits = port.limits
         self.event_handler = port.handler
         self.hostname = port.hostname
         self.messages_left = port.limits.messages
         self.deadline = math.inf
-        self._state = State.COMMAND
+        self._state = COMMAND
         self._buffer = b""
         self._position = 0  # where in the buffer the next command begins
         self._verb = OTHER  # of the command that is being answered
         self._out: list[bytes] = []
-        self._pauses: set[Pause] = set()
+        self._pauses = 0
         self._intake: Intake | None = None
         self._data_deadline = math.inf
         self._task: asyncio.Task[None] | None = None
@@ -100,70 +95,70 @@ class EdgeSMTP(SMTP):
 
     def data_received(self, data: bytes) -> None:
         """Octets have come."""
-        metrics.RECEIVED.inc(len(data))
+        metrics.count_received(len(data))
         state = self._state
-        if state is State.DATA:
+        if state == DATA:
             self._feed(data)
-        elif state is not State.CLOSING:
+        elif state != CLOSING:
             self._buffer = self._buffer + data if self._buffer else data
-            if state is State.COMMAND:
+            if state == COMMAND:
                 self._pump()
             elif len(self._buffer) > READ_AHEAD:
-                self._pause(Pause.READ_AHEAD)
+                self._pause(BY_READ_AHEAD)
 
     def eof_received(self) -> bool:
         """The client sends no more; it may still read the answer to what it sent."""
         self._half_closed = True
-        return self._state is State.WAITING and self.session.tls is None
+        return self._state == WAITING and self.session.tls is None
 
     def connection_lost(self, error: Exception | None) -> None:
         """The connection is gone; a message that is being spooled is spooled none the less."""
         if self._gone:
             return
         self._gone = True
-        self._state = State.CLOSING
+        self._state = CLOSING
         self.deadline = math.inf
         self._drop_intake()
         self.port.leave(self, self.session.peer_ip)
 
     def pause_writing(self) -> None:
         """The client does not read our replies: answer nothing more until it does."""
-        self._pause(Pause.WRITES)
+        self._pause(BY_WRITES)
 
     def resume_writing(self) -> None:
         """The client reads again."""
-        self._resume(Pause.WRITES)
-        if self._state is State.COMMAND:
+        self._resume(BY_WRITES)
+        if self._state == COMMAND:
             self._pump()
 
     # -- What the listener calls ---------------------------------------------------------------------------------------
 
     def expire(self) -> None:
         """The deadline has passed: end the session, at the second time without a word."""
-        if self._state is State.CLOSING:
+        if self._state == CLOSING:
             self.deadline = math.inf
             self.transport.abort()
             return
-        reply = replies.DATA_TOO_SLOW if self._state is State.DATA else replies.IDLE_TOO_LONG
+        reply = replies.DATA_TOO_SLOW if self._state == DATA else replies.IDLE_TOO_LONG
         log.info("session_expired", reply=reply.id, peer_ip=self.session.peer_ip)
         self.close_with(reply)
 
     def drain(self) -> None:
         """The service stops: a message under way may end, anything else ends now."""
         self._draining = True
-        if self._state is State.COMMAND:
+        if self._state == COMMAND:
             self.close_with(replies.GOING_DOWN)
 
     @property
     def is_closing(self) -> bool:
         """Whether nothing but the last reply is left."""
-        return self._state is State.CLOSING
+        return self._state == CLOSING
 
     # -- What commands and hooks call ----------------------------------------------------------------------------------
 
     def reset_transaction(self) -> None:
         """Forget sender and recipients."""
-        self.envelope = EdgeEnvelope(self.port.limits.max_message_bytes)
+        self.envelope = EdgeEnvelope(self._limits.max_message_bytes)
 
     def answer(self, answer: Reply | Awaitable[Reply]) -> Answer:
         """The reply, or None if it must be waited for."""
@@ -185,35 +180,35 @@ class EdgeSMTP(SMTP):
         self.transport.pause_reading()  # so that no octet in clear can follow; the handshake resumes it
         self._buffer, self._position = b"", 0  # RFC 3207 4.2, CASES 48: what came with STARTTLS is discarded
         self._out.append(replies.READY_FOR_TLS.wire)
-        self._state = State.TLS
+        self._state = TLS
         self.deadline = math.inf  # the handshake has a time limit of its own
         self._task = self.loop.create_task(self._shake_hands(context))
 
     def intake_has_room(self) -> None:
         """The store has caught up with the message."""
-        self._resume(Pause.INTAKE)
+        self._resume(BY_INTAKE)
 
     def quit(self) -> None:
         """Say good-bye and close."""
-        self._state = State.CLOSING
+        self._state = CLOSING
         self._buffer, self._position = b"", 0
         self.transport.write(b"".join((*self._out, replies.BYE.wire)))
         self._out.clear()
-        self.deadline = self.loop.time() + self.port.limits.linger_seconds
+        self.deadline = self.loop.time() + self._limits.linger_seconds
         self.transport.close()
 
     def close_with(self, reply: Reply) -> None:
         """Say a last word; then read and discard for a while, so that the client can read it before the socket closes."""
-        if self._state is State.CLOSING:
+        if self._state == CLOSING:
             return
-        self._state = State.CLOSING
+        self._state = CLOSING
         self._drop_intake()
         self._buffer, self._position = b"", 0
         self.transport.write(b"".join((*self._out, reply.wire)))
         self._out.clear()
-        self.deadline = self.loop.time() + self.port.limits.linger_seconds
+        self.deadline = self.loop.time() + self._limits.linger_seconds
         if self._pauses:
-            self._pauses.clear()
+            self._pauses = 0
             self.transport.resume_reading()
         if self.session.tls is None and self.transport.can_write_eof() and not self._half_closed:
             self.transport.write_eof()
@@ -228,7 +223,7 @@ class EdgeSMTP(SMTP):
             self._heard = True
             if is_tls_hello(self._buffer[0]):
                 self._send_away()
-        while self._state is State.COMMAND and Pause.WRITES not in self._pauses:
+        while self._state == COMMAND and not self._pauses & BY_WRITES:
             end = self._buffer.find(b"\n", self._position) + 1
             if end == 0:
                 if len(self._buffer) - self._position > COMMAND_FLOOD:
@@ -241,9 +236,9 @@ class EdgeSMTP(SMTP):
         self._buffer = self._buffer[self._position :]
         self._position = 0
         self._flush()
-        if self._state is State.COMMAND and self._draining:
+        if self._state == COMMAND and self._draining:
             self.close_with(replies.GOING_DOWN)
-        elif self._state is State.COMMAND and self._half_closed and not self._pauses:
+        elif self._state == COMMAND and self._half_closed and not self._pauses:
             self.quit()
 
     def _take_line(self, line: bytes) -> None:
@@ -277,7 +272,7 @@ class EdgeSMTP(SMTP):
             self._send_away()
             return
         self._bad_commands += 1
-        if self._bad_commands > self.port.limits.bad_commands:
+        if self._bad_commands > self._limits.bad_commands:
             self.close_with(replies.TOO_MANY_BAD_COMMANDS)
         else:
             self._say(replies.COMMAND_TOO_LONG if len(line) > COMMAND_LINE else replies.NOT_RECOGNISED)
@@ -299,7 +294,7 @@ class EdgeSMTP(SMTP):
             metrics.count_command(self._verb, answer.code)
             if answer.permanent:
                 self._errors += 1
-        limits = self.port.limits
+        limits = self._limits
         if self._errors > limits.errors:
             self.close_with(replies.TOO_MANY_ERRORS)
         elif self._idle_commands > limits.idle_commands or self._commands > limits.commands:
@@ -318,10 +313,10 @@ class EdgeSMTP(SMTP):
             self.close_with(replies.NOT_SYNCHRONISED)  # RFC 2920 3.1: nothing may follow DATA before its 354
             return
         self._intake = intake
-        self._state = State.DATA
+        self._state = DATA
         now = self.loop.time()
-        self._data_deadline = now + self.port.limits.data_seconds
-        self.deadline = min(self._data_deadline, now + self.port.limits.data_idle_seconds)
+        self._data_deadline = now + self._limits.data_seconds
+        self.deadline = min(self._data_deadline, now + self._limits.data_idle_seconds)
         self._say(replies.GO_AHEAD)
 
     def _feed(self, data: bytes) -> None:
@@ -338,13 +333,13 @@ class EdgeSMTP(SMTP):
             log.info("message_aborted", reply=refusal.id, queue_id=intake.queue_id, peer_ip=self.session.peer_ip)
             self.close_with(refusal)
         elif rest is None:
-            self.deadline = min(self._data_deadline, self.loop.time() + self.port.limits.data_idle_seconds)
+            self.deadline = min(self._data_deadline, self.loop.time() + self._limits.data_idle_seconds)
             if intake.congested:
-                self._pause(Pause.INTAKE)
+                self._pause(BY_INTAKE)
         else:
             self._intake = None
             self._buffer = rest
-            self._resume(Pause.INTAKE)
+            self._resume(BY_INTAKE)
             self._wait_for(self._finish(intake))
 
     def _drop_intake(self) -> None:
@@ -356,18 +351,18 @@ class EdgeSMTP(SMTP):
 
     def _wait_for(self, work: Coroutine[Any, Any, None]) -> None:
         """Read no command until `work` has answered the last one."""
-        self._state = State.WAITING
+        self._state = WAITING
         self.deadline = math.inf
         self._task = self.loop.create_task(work)
 
     def _go_on(self, answer: Reply) -> None:
         """Give the answer that was waited for and take up the commands that came meanwhile."""
-        if self._state is not State.WAITING:
+        if self._state != WAITING:
             return
-        self._state = State.COMMAND
+        self._state = COMMAND
         self._restart_clock()
         self._say(answer)
-        self._resume(Pause.READ_AHEAD)
+        self._resume(BY_READ_AHEAD)
         self._pump()
 
     async def _answer_later(self, answer: Awaitable[Reply]) -> None:
@@ -385,7 +380,7 @@ class EdgeSMTP(SMTP):
         if isinstance(intake, Reply):
             self.reset_transaction()
             self._go_on(intake)
-        elif self._state is State.WAITING:
+        elif self._state == WAITING:
             self._start_reading(intake)
             self._flush()
         else:
@@ -410,8 +405,8 @@ class EdgeSMTP(SMTP):
                 self,
                 context,
                 server_side=True,
-                ssl_handshake_timeout=self.port.limits.tls_seconds,
-                ssl_shutdown_timeout=self.port.limits.linger_seconds,
+                ssl_handshake_timeout=self._limits.tls_seconds,
+                ssl_shutdown_timeout=self._limits.linger_seconds,
             )
         except OSError as error:  # ssl.SSLError, ConnectionError and TimeoutError are OSErrors
             log.info("tls_failed", reason=type(error).__name__, peer_ip=self.session.peer_ip)
@@ -434,24 +429,24 @@ class EdgeSMTP(SMTP):
         self.session.ssl = {"ssl_object": ssl_object, "cipher": cipher}
         self.session.tls = TlsInfo(ssl_object.version(), cipher[0])
         self.reset_transaction()
-        self._pauses.clear()
-        self._state = State.COMMAND
+        self._pauses = 0
+        self._state = COMMAND
         self._restart_clock()
         self._pump()
 
     # -- Small things --------------------------------------------------------------------------------------------------
 
     def _restart_clock(self) -> None:
-        self.deadline = self.loop.time() + self.port.limits.command_seconds
+        self.deadline = self.loop.time() + self._limits.command_seconds
 
-    def _pause(self, why: Pause) -> None:
+    def _pause(self, why: int) -> None:
         if not self._pauses:
             self.transport.pause_reading()
-        self._pauses.add(why)
+        self._pauses |= why
 
-    def _resume(self, why: Pause) -> None:
-        if why in self._pauses:
-            self._pauses.remove(why)
+    def _resume(self, why: int) -> None:
+        if self._pauses & why:
+            self._pauses &= ~why
             if not self._pauses and not self._gone:
                 self.transport.resume_reading()
 

@@ -11,6 +11,7 @@ from datetime import datetime
 from email.errors import HeaderParseError
 from email.header import decode_header
 from email.utils import format_datetime
+from functools import lru_cache
 from typing import Final
 
 MAX_HOPS: Final = 100  # RFC 5321 6.3 asks for at least 100
@@ -49,9 +50,15 @@ def received_line(hop: Hop, recipients: Sequence[str], at: datetime) -> bytes:
     whom = f"\r\n\tfor <{recipients[0]}>" if len(recipients) == 1 else ""
     line = (
         f"Received: from {hop.helo} ({literal}){tls}\r\n\tby {hop.hostname} with {_protocol(hop)} id {hop.queue_id}{whom};"
-        f"\r\n\t{format_datetime(at)}\r\n"
+        f"\r\n\t{_date(at.replace(microsecond=0))}\r\n"
     )
     return line.encode("utf-8", "replace")
+
+
+@lru_cache(maxsize=4)
+def _date(second: datetime) -> str:
+    """RFC 5322 3.3; many messages share a second."""
+    return format_datetime(second)
 
 
 def _protocol(hop: Hop) -> str:

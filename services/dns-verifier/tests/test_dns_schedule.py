@@ -108,3 +108,9 @@ def test_a_request_during_a_look_is_answered_by_another_look(state):
     assert found.next_check_at == START + timedelta(seconds=1)
     answered = change("absent", state=state, requested_at=START)
     assert answered.next_check_at != START + timedelta(seconds=1)
+
+
+def test_a_request_during_the_look_that_verifies_is_not_forgotten():
+    found = change("match", requested_at=START + timedelta(milliseconds=1))
+    assert (found.state, found.next_check_at) == (DomainState.VERIFIED, START + timedelta(seconds=1))
+    assert change("match", requested_at=START).next_check_at is None

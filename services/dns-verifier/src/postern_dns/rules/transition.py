@@ -44,7 +44,7 @@ def decide(
     if standing.state is DomainState.VERIFIED:
         return Change(DomainState.VERIFIED, again)
     if outcome == "match" and not is_held_elsewhere:
-        return Change(DomainState.VERIFIED, None)
+        return Change(DomainState.VERIFIED, again)
     if standing.state is DomainState.EXPIRED:
         return Change(DomainState.EXPIRED, again)
     if schedule.is_over(standing.deadline, standing.started):

@@ -206,6 +206,7 @@ def _site_lines(result: dict[str, Any]) -> list[str]:
     """One line for each server of a site's test, and one for each recipient that was tried."""
     lines = []
     for server in result["servers"]:
-        lines.append(f"{server['host']}:{server['port']} {server['result']}: {server['banner'] or 'no banner'}")
+        failed = [step["detail"] for step in server["steps"] if not step["ok"]]
+        lines.append(f"{server['host']}:{server['port']} {server['result']}: {' '.join(failed) or server['banner']}")
         lines += [f"RCPT {tried['address']}: {tried['reply']}" for tried in server["recipients"]]
     return lines

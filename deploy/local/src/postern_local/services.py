@@ -92,13 +92,13 @@ class Surroundings:
 
     def _own_settings(self, kind: str) -> dict[str, str]:
         if kind == "api":
+            # No POSTERN_API_OWN_MX_HOSTS: here the next hop shares the gateway's address, and would be refused with it.
             return {
                 "POSTERN_API_HOST": "127.0.0.1",
                 "POSTERN_API_PORT": str(self.ports["API"]),
                 "POSTERN_API_BOOTSTRAP_LOGIN": ADMIN_LOGIN,
                 "POSTERN_API_BOOTSTRAP_PASSWORD_FILE": str(self._secret("admin_password", self.keys.admin_password)),
                 "POSTERN_API_BOOTSTRAP_TOKEN_FILE": str(self._secret("api_token", self.keys.api_token)),
-                "POSTERN_API_OWN_MX_HOSTS": MX_NAME,
             }
         if kind == "edge":
             certificate, key = self_signed(self.directory / "keys", (MX_NAME, "localhost"))

@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from fastapi import Request
@@ -31,6 +32,14 @@ class Resources:
     prober: "Prober"
     kick: Callable[[], None]
 
+    def now(self) -> datetime:
+        """The time by this machine, as fine as the database keeps it."""
+        return _to_milliseconds(self.mongo.clock.now())
+
+    async def database_now(self) -> datetime:
+        """The time by which due things are decided."""
+        return _to_milliseconds(await self.mongo.now())
+
     async def transact(self, work: Callable[[Session], Awaitable[T]]) -> T:
         """Run `work` in one transaction, then have its events published."""
         result = await self.mongo.transact(work)
@@ -40,6 +49,11 @@ class Resources:
     async def emit(self, session: Session, event: Event) -> None:
         """Add `event` to the transaction of the change that it tells of (SPEC V3)."""
         await outbox.append(self.mongo, session, event, service=SERVICE)
+
+
+def _to_milliseconds(at: datetime) -> datetime:
+    # MongoDB keeps no more: what is answered now must be what is read later.
+    return at.replace(microsecond=at.microsecond // 1000 * 1000)
 
 
 def resources_of(request: Request) -> Resources:

@@ -40,7 +40,7 @@ class Authenticator:
         self._limits = SignInLimits(resources.mongo, window)
 
     def _now(self) -> datetime:
-        return self._resources.mongo.clock.now()
+        return self._resources.now()
 
     async def sign_in(self, login: str, password: str, origin: str, user_agent: str) -> tuple[str, datetime]:
         """Start a session; its secret text and end. Raises 401 without saying why, 429 after too many failures."""

@@ -46,7 +46,7 @@ class Customers:
             if partner_id not in {None, principal.partner_id}:
                 raise invalid("A partner adds customers of its own only.", "/partner_id")
             partner_id = principal.partner_id
-        now, limit = resources.mongo.clock.now(), resources.settings
+        now, limit = resources.now(), resources.settings
         retention = {
             name: min(days, getattr(limit, f"api_max_{name}")) for name, days in DEFAULT_RETENTION.items()
         }  # fmt: skip
@@ -89,7 +89,7 @@ class CustomerSettings:
         condition.check(tenant.customer["version"])
         changes = body.changes()
         self._check(changes)
-        now = resources.mongo.clock.now()
+        now = resources.now()
         for name, days in changes.pop("retention", {}).items():
             changes[f"retention.{name}"] = days
         changes["updated_at"] = now

@@ -43,7 +43,7 @@ class Runs:
             "state": "requested",
             "requested_by": self._tenant.principal.id,
             "reason": None,
-            "created_at": self._resources.mongo.clock.now(),
+            "created_at": self._resources.now(),
             "finished_at": None,
             "version": 1,
         }

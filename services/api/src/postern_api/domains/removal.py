@@ -43,7 +43,7 @@ class Removal:
 
     async def _chunk(self, session: Session) -> tuple[int, int, bool]:
         """One transaction: some users and aliases, and the domain once none is left."""
-        now = self._resources.mongo.clock.now()
+        now = self._resources.now()
         name = self._domain["name"]
         if await CustomerStore(self._resources.mongo).lock(self._tenant.customer_id, session) is None:
             raise not_found()

@@ -71,7 +71,7 @@ class Domains:
         existing = await self._store.get(name.ascii)
         if existing is not None:
             raise _exists(existing)
-        now = await self._resources.mongo.now()
+        now = await self._resources.database_now()
 
         async def work(session: Session) -> Document:
             if await CustomerStore(self._resources.mongo).lock(self._tenant.customer_id, session) is None:
@@ -103,7 +103,7 @@ class Domains:
         document = await self.get(name)
         if document["state"] == DomainState.EXPIRED:
             raise conflict("wrong-state", "The time for its verification has passed; restart it first.")
-        requested = _to_milliseconds(await self._resources.mongo.now())
+        requested = await self._resources.database_now()
         await self._store.request_check(document["_id"], requested)
         loop = asyncio.get_running_loop()
         end = loop.time() + self._resources.settings.api_verify_wait_seconds
@@ -122,7 +122,7 @@ class Domains:
         document = await self.get(name)
         if document["state"] != DomainState.EXPIRED:
             raise conflict("wrong-state", f"It is {document['state']}; only an expired domain is restarted.")
-        now = await self._resources.mongo.now()
+        now = await self._resources.database_now()
 
         async def work(session: Session) -> Document:
             elsewhere = await self._store.is_verified_elsewhere(document["name"], session)
@@ -140,7 +140,7 @@ class Domains:
         """Choose its site."""
         document = await self.get(name)
         condition.check(document["version"])
-        changes = body.changes() | {"updated_at": self._resources.mongo.clock.now()}
+        changes = body.changes() | {"updated_at": self._resources.now()}
 
         async def work(session: Session) -> Document:
             # Against a removal of the site at the same time.
@@ -159,11 +159,6 @@ class Domains:
             return found
 
         return await self._resources.transact(work)
-
-
-def _to_milliseconds(at: datetime) -> datetime:
-    # MongoDB keeps milliseconds: a finer time would never be reached by the stored one of the same look.
-    return at.replace(microsecond=at.microsecond // 1000 * 1000)
 
 
 def _exists(document: Document) -> Problem:

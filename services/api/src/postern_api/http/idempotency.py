@@ -55,7 +55,7 @@ class Claim:
             return
         headers = {name: response.headers[name] for name in _KEPT_HEADERS if name in response.headers}
         text = json.dumps([response.status_code, headers, b64encode(bytes(response.body)).decode()])
-        expires_at = self.resources.mongo.clock.now() + KEPT
+        expires_at = self.resources.now() + KEPT
         sealed = self.resources.secrets.seal(text, self.key)
         with suppress(Temporary):  # the change is made and answered; without a record the key is free after the lease
             await IdempotencyStore(self.resources.mongo).finish(self.key, self.claim, sealed, expires_at)
@@ -76,7 +76,7 @@ async def begin(request: Request, principal: Principal, resources: Resources) ->
     body_hash = hashlib.sha256(await request.body()).hexdigest()
     place = f"{principal.id}\0{request.url.path}\0{request.url.query}\0{given}"
     key = hashlib.sha256(place.encode()).hexdigest()
-    now, claim = resources.mongo.clock.now(), new_id("evt")
+    now, claim = resources.now(), new_id("evt")
     record = {
         "_id": key,
         "claim": claim,
@@ -93,7 +93,7 @@ async def begin(request: Request, principal: Principal, resources: Resources) ->
 
 async def _repeated(store: IdempotencyStore, record: dict[str, Any], resources: Resources) -> None:
     """Return where the request may run after all; otherwise raise what the caller gets instead."""
-    now = resources.mongo.clock.now()
+    now = resources.now()
     found = await store.get(record["_id"])
     if found is None:  # it was dropped between the two looks
         if await store.begin(record):

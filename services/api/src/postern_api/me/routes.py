@@ -58,8 +58,8 @@ async def delete_token(caller: Annotated[Caller, signed_in(Permission.SELF_WRITE
 @router.get("/sessions", operation_id="me_sessions_list", summary="List your sessions")
 async def list_sessions(caller: Annotated[Caller, signed_in()]) -> Page[SessionInfo]:
     """Those that last, the newest first; at most 200."""
-    mongo = caller.resources.mongo
-    found = await SessionStore(mongo).of(caller.principal.owner_id, mongo.clock.now())
+    resources = caller.resources
+    found = await SessionStore(resources.mongo).of(caller.principal.owner_id, resources.now())
     return Page(items=[to_session(document, caller.principal.session_id) for document in found], next_cursor=None)
 
 

@@ -3,9 +3,9 @@
 from datetime import datetime
 from typing import Any, Final, Literal
 
-from pydantic import AwareDatetime, Field
+from pydantic import Field
 
-from postern_api.http.schemas import EXAMPLE_TIME, ListQuery, Output
+from postern_api.http.schemas import EXAMPLE_TIME, ListQuery, Output, Time
 from postern_common.documents import RecipientState
 
 EXAMPLE_ID: Final = "msg_0192f0c1a8b47c3e9d215b7f10aa3c58"
@@ -76,10 +76,8 @@ class MessageList(ListQuery):
     )
     queue_id: str | None = Field(None, max_length=64, description="The queue id.", examples=["7KQ2M9X4T1"])
     state: RecipientState | None = Field(None, description="A recipient in this state.", examples=["deferred"])
-    from_: AwareDatetime | None = Field(
-        None, alias="from", description="Received then or later.", examples=[EXAMPLE_TIME]
-    )
-    to: AwareDatetime | None = Field(None, description="Received before then.", examples=[EXAMPLE_TIME])
+    from_: Time | None = Field(None, alias="from", description="Received then or later.", examples=[EXAMPLE_TIME])
+    to: Time | None = Field(None, description="Received before then.", examples=[EXAMPLE_TIME])
 
 
 # Ids begin with the time, so that the order of ids is the order of receipt.

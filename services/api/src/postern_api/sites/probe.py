@@ -58,7 +58,7 @@ async def run_test(tenant: Tenant, site_id: str) -> SiteTest:
     if site is None:
         raise not_found()
     recipients = [f"postmaster@{name}" for name in await store.verified_domains(MAX_DOMAINS)]
-    tested_at = resources.mongo.clock.now()
+    tested_at = resources.now()
     async with _running.one_more(tenant.customer_id), asyncio.timeout(SECONDS * 2):
         own = resources.settings.api_own_mx_hosts
         tests = await asyncio.gather(*(resources.prober.probe(server, recipients, own) for server in site["servers"]))

@@ -41,7 +41,7 @@ class Sites:
 
     async def add(self, body: NewSite) -> Document:
         """Add a site; the first one is the default."""
-        servers, now = self._servers(body.servers, []), self._resources.mongo.clock.now()
+        servers, now = self._servers(body.servers, []), self._resources.now()
         document: Document = {
             "_id": new_id("sit"),
             "description": body.description,
@@ -78,7 +78,7 @@ class Sites:
     ) -> Document:
         document = await self.get(site_id)
         condition.check(document["version"])
-        now = self._resources.mongo.clock.now()
+        now = self._resources.now()
         changes["updated_at"] = now
         if servers is not None:
             changes["servers"] = self._servers(servers, document["servers"])

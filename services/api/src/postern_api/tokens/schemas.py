@@ -3,10 +3,10 @@
 from datetime import datetime
 from typing import Any, Final, Literal
 
-from pydantic import AwareDatetime, Field
+from pydantic import Field
 
 from postern_api.auth.roles import Permission, Role
-from postern_api.http.schemas import EXAMPLE_TIME, Input, ListQuery, Output, RequiredLine
+from postern_api.http.schemas import EXAMPLE_TIME, Input, ListQuery, Output, RequiredLine, Time
 
 EXAMPLE_ID: Final = "tok_0192f0c1a8b47c3e9d215b7f10aa3c63"
 _SCOPES = "Permissions that the token is limited to, beside its role; null is all of the role's."
@@ -20,7 +20,7 @@ class NewToken(Input):
     scopes: list[Permission] | None = Field(
         None, min_length=1, max_length=50, description=_SCOPES, examples=[["domains:read"]]
     )
-    expires_at: AwareDatetime | None = Field(
+    expires_at: Time | None = Field(
         None, description="When it ends: within a year; in 90 days where none is given.", examples=[EXAMPLE_TIME]
     )
 
@@ -35,7 +35,7 @@ class NewCustomerToken(Input):
     scopes: list[Permission] | None = Field(
         None, min_length=1, max_length=50, description=_SCOPES, examples=[["domains:read"]]
     )
-    expires_at: AwareDatetime | None = Field(
+    expires_at: Time | None = Field(
         None, description="When it ends: within a year; in 90 days where none is given.", examples=[EXAMPLE_TIME]
     )
 

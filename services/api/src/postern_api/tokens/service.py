@@ -65,7 +65,7 @@ class OwnTokens:
         role = body.role or principal.role
         if role not in MAY_GIVE[principal.role]:
             raise invalid("This role is not yours to give.", "/role")
-        now, text = resources.mongo.clock.now(), new_token_text()
+        now, text = resources.now(), new_token_text()
         document = token_document(
             text, name=body.name, owner_id=principal.owner_id, role=role, now=now,
             expires_at=expiry(body.expires_at, now, _bound(principal)), partner_id=principal.partner_id,
@@ -99,7 +99,7 @@ class CustomerTokens:
         principal = tenant.principal
         if not GRANTS[body.role] <= GRANTS[principal.role]:
             raise forbidden("This role is not yours to give.")
-        now, text = resources.mongo.clock.now(), new_token_text()
+        now, text = resources.now(), new_token_text()
         document = token_document(
             text, name=body.name, owner_id=tenant.customer_id, role=body.role, now=now,
             expires_at=expiry(body.expires_at, now, _bound(principal)), customer_id=tenant.customer_id,

@@ -50,7 +50,7 @@ class Deletions:
 
     async def flag(self, user_id: str, body: Flag) -> Document:
         """Flag a user; again with another time moves the time."""
-        now = await self._resources.mongo.now()
+        now = await self._resources.database_now()
         due_at = due_time(body.due_at, self._tenant.customer["deletion_delay_days"], now)
 
         async def work(session: Session) -> Document:
@@ -78,7 +78,7 @@ class Deletions:
 
     async def unflag(self, user_id: str) -> Document:
         """Call the deletion off; everything is as it was."""
-        now = self._resources.mongo.clock.now()
+        now = self._resources.now()
 
         async def work(session: Session) -> Document:
             user = await self._get(user_id, session)
@@ -102,7 +102,7 @@ class Deletions:
 
     async def delete(self, user_id: str, condition: IfMatch) -> None:
         """Remove a user at once."""
-        now = self._resources.mongo.clock.now()
+        now = self._resources.now()
 
         async def work(session: Session) -> None:
             user = await self._get(user_id, session)

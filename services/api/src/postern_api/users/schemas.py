@@ -3,9 +3,9 @@
 from datetime import datetime
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import AwareDatetime, Field
+from pydantic import Field
 
-from postern_api.http.schemas import EXAMPLE_TIME, AddressText, Input, Line, ListQuery, Notes, Output, Patch
+from postern_api.http.schemas import EXAMPLE_TIME, AddressText, Input, Line, ListQuery, Notes, Output, Patch, Time
 from postern_common.documents import UserSource, UserState
 
 EXAMPLE_ID: Final = "usr_0192f0c1a8b47c3e9d215b7f10aa3c57"
@@ -113,7 +113,7 @@ class UserPatch(Patch):
 class Flag(Input):
     """When a user is to be deleted."""
 
-    due_at: AwareDatetime | None = Field(
+    due_at: Time | None = Field(
         None,
         description="Seven days from now or later; by the customer's delay where none is given.",
         examples=[EXAMPLE_TIME],

@@ -81,7 +81,7 @@ class Users:
         return document
 
     def _new(self, body: NewUser, addresses: Addresses) -> Document:
-        now = self._resources.mongo.clock.now()
+        now = self._resources.now()
         return {
             "_id": new_id("usr"),
             "email": str(addresses.primary),
@@ -111,7 +111,7 @@ class Users:
         addresses = self._patched_addresses(changes, present)
         for part, values in changes.pop("settings", {}).items():
             changes |= {f"settings.{part}.{name}": value for name, value in values.items()}
-        changes["updated_at"] = self._resources.mongo.clock.now()
+        changes["updated_at"] = self._resources.now()
 
         async def work(session: Session) -> Document:
             await self._lock(session)

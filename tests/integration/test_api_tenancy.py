@@ -1,0 +1,157 @@
+"""Every route is asked by the wrong people: another tenant's administrator, nobody, and one who may only read."""
+
+import pytest
+
+from postern_api.app import create_app
+from postern_api.auth.keys import digest
+from postern_api.tenancy import CustomerDoor, PublicDoor, SignedInDoor
+from postern_common.documents import Collections
+from postern_common.mongo import PLATFORM
+from tests.servers.api import api  # noqa: F401 - fixture
+from tests.servers.routes import doors_of, routes_of
+
+PLACES = {"name": "acme.com", "id": "{id}"}
+
+
+def requests(app, c):
+    """Each route below `/v1` once: method, path and door."""
+    for route in routes_of(app):
+        (door,) = doors_of(route)
+        for method in sorted(route.methods - {"HEAD"}):
+            yield method, route.path.format(c=c, **PLACES), door
+
+
+async def ask(api, method, path, token):
+    headers = {"If-Match": "*"} if method in {"PUT", "PATCH", "DELETE"} else {}
+    body = {} if method in {"POST", "PUT", "PATCH"} else None
+    return await api.call(method, path, body, token=token, headers=headers)
+
+
+async def whole_customer(api, name):
+    """A customer with one of each thing; its path and an id for every kind of route."""
+    customer = await api.customer(name)
+    await api.verified(customer, f"{name.lower()}.com")
+    site = (await api.post(f"{customer}/sites", {"servers": [{"host": "127.0.0.9"}]}, expect=201)).json()
+    user = {"email": f"ann@{name.lower()}.com", "first_name": "Ann", "last_name": "Lee"}
+    made = (await api.post(f"{customer}/users", user, expect=201)).json()
+    run = (await api.post(f"{customer}/directory/sync", expect=202)).json()
+    token = (await api.post(f"{customer}/tokens", {"name": "t", "role": "customer_admin"}, expect=201)).json()
+    ids = {"sites": site["id"], "users": made["id"], "runs": run["id"], "tokens": token["id"]}
+    return customer, token["token"], ids
+
+
+def with_id(path, ids):
+    kind = path.split("/{id}")[0].rsplit("/", 1)[-1]
+    return path.replace("{id}", ids.get(kind, "msg_x"))
+
+
+@pytest.mark.spec("T2")
+async def test_every_route_answers_404_to_another_tenants_administrator(api):
+    customer, _, ids = await whole_customer(api, "One")
+    _, other, _ = await whole_customer(api, "Two")
+    before = [await api.all(name) for name in ("domains", "sites", "users", "sync_runs", "customers")]
+    asked = 0
+    for method, path, door in requests(api.app, customer.rsplit("/", 1)[-1]):
+        if isinstance(door, CustomerDoor):
+            answer = await ask(api, method, with_id(path, ids).replace("acme.com", "one.com"), other)
+            assert answer.status_code == 404, f"{method} {path}: {answer.status_code}"
+            assert "One" not in answer.text
+            asked += 1
+    assert asked > 25
+    assert [await api.all(name) for name in ("domains", "sites", "users", "sync_runs", "customers")] == before
+
+
+@pytest.mark.spec("T2")
+async def test_another_tenants_ids_are_404_below_ones_own_customer(api):
+    _, _, ids = await whole_customer(api, "One")
+    customer, token, _ = await whole_customer(api, "Two")
+    for method, path, door in requests(api.app, customer.rsplit("/", 1)[-1]):
+        if not isinstance(door, CustomerDoor) or ("{id}" not in path and "acme.com" not in path):
+            continue
+        answer = await ask(api, method, with_id(path, ids).replace("acme.com", "one.com"), token)
+        assert answer.status_code in {404, 422}, f"{method} {path}: {answer.status_code}"
+        if method in {"GET", "DELETE"}:
+            assert answer.status_code == 404
+
+
+@pytest.mark.spec("T2")
+async def test_every_route_answers_401_to_nobody(api):
+    for method, path, door in requests(api.app, "cus_x"):
+        if isinstance(door, PublicDoor):
+            continue
+        for token in (None, "ptok_wrong", "pses_" + "0" * 32 + "_wrong"):
+            answer = await ask(api, method, path, token)
+            assert answer.status_code == 401, f"{method} {path}: {answer.status_code}"
+            assert answer.headers["WWW-Authenticate"].startswith("Bearer")
+
+
+@pytest.mark.spec("T2")
+async def test_every_change_answers_403_to_an_auditor_and_every_look_is_allowed(api):
+    customer, _, ids = await whole_customer(api, "One")
+    auditor = await api.token_for(customer, "customer_auditor")
+    before = [await api.all(name) for name in ("domains", "sites", "users", "sync_runs", "customers")]
+    for method, path, door in requests(api.app, customer.rsplit("/", 1)[-1]):
+        if not isinstance(door, CustomerDoor):
+            continue
+        path = with_id(path, ids).replace("acme.com", "one.com")
+        answer = await ask(api, method, path, auditor)
+        if method == "GET":
+            assert answer.status_code == 200 or path.endswith("msg_x"), f"{path}: {answer.status_code}"
+        else:
+            assert answer.status_code == 403, f"{method} {path}: {answer.status_code}"
+            assert door.permission.changes
+    assert [await api.all(name) for name in ("domains", "sites", "users", "sync_runs", "customers")] == before
+
+
+@pytest.mark.spec("T2")
+async def test_a_customers_administrator_has_no_right_above_the_customer(api):
+    customer = await api.customer("One")
+    admin = await api.token_for(customer)
+    await api.post("/v1/customers", {"name": "Another"}, token=admin, expect=403)
+    await api.delete(customer, token=admin, expect=403)
+    await api.patch(customer, {"allowed_users": 5}, token=admin, expect=403)
+    await api.patch(customer, {"name": "One more"}, token=admin, expect=200)
+
+
+@pytest.mark.spec("T1")
+async def test_each_level_sees_its_own_customers(api):
+    partner = "par_" + "0" * 32
+    theirs = await api.customer("Partner's", partner_id=partner)
+    other = await api.customer("Other")
+    admin = await api.token_for(other)
+    tokens = api.mongo.collection(Collections.TOKENS, PLATFORM)
+    document = (await api.all("tokens"))[0] | {
+        "_id": "tok_partner",
+        "hash": digest("partner-token"),
+        "role": "partner_admin",
+    }
+    await tokens.insert_one(document | {"partner_id": partner, "customer_ids": [], "owner_id": "bootstrap"})
+
+    async def names(token):
+        return [one["name"] for one in (await api.get("/v1/customers", token=token, expect=200)).json()["items"]]
+
+    assert await names("the-platform-token-of-these-tests") == ["Other", "Partner's"]
+    assert await names("partner-token") == ["Partner's"]
+    assert await names(admin) == ["Other"]
+    await api.get(theirs, token="partner-token", expect=200)
+    await api.get(other, token="partner-token", expect=404)
+    made = (await api.post("/v1/customers", {"name": "New"}, token="partner-token", expect=201)).json()
+    assert made["partner_id"] == partner
+    foreign = {"name": "New", "partner_id": "par_" + "1" * 32}
+    assert (await api.post("/v1/customers", foreign, token="partner-token")).status_code == 422
+
+
+@pytest.mark.spec("T2")
+async def test_a_suspended_customer_looks_but_changes_nothing(api):
+    customer = await api.customer()
+    admin = await api.token_for(customer)
+    customers = api.mongo.collection(Collections.CUSTOMERS, PLATFORM)
+    await customers.update_one({}, {"$set": {"state": "suspended"}})
+    await api.get(f"{customer}/domains", token=admin, expect=200)
+    refused = await api.post(f"{customer}/domains", {"name": "acme.com"}, token=admin, expect=403)
+    assert refused.json()["code"] == "customer-suspended"
+
+
+def test_doors_are_of_the_three_kinds():
+    kinds = {type(door) for route in routes_of(create_app()) for door in doors_of(route)}
+    assert kinds == {PublicDoor, SignedInDoor, CustomerDoor}

@@ -4,7 +4,15 @@ import unicodedata
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final, Generic, TypeVar
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, GetJsonSchemaHandler, StringConstraints
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    GetJsonSchemaHandler,
+    StringConstraints,
+)
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
@@ -36,17 +44,7 @@ def _kept_time(value: datetime) -> datetime:
 
 Time = Annotated[AwareDatetime, AfterValidator(_kept_time)]
 Line = Annotated[str, StringConstraints(strip_whitespace=True, max_length=200), AfterValidator(one_line)]
-Requireddef _kept_time(value: datetime) -> datetime:
-    try:
-        value = value.astimezone(UTC)
-    except OverflowError:
-        raise ValueError("the time is out of range") from None
-    # MongoDB keeps milliseconds: what is answered now must be what is read later.
-    return value.replace(microsecond=value.microsecond // 1000 * 1000)
-
-
-Time = Annotated[AwareDatetime, AfterValidator(_kept_time)]
-Line = Annotated[
+RequiredLine = Annotated[
     str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200), AfterValidator(one_line)
 ]
 Notes = Annotated[str, StringConstraints(strip_whitespace=True, max_length=4000), AfterValidator(_many_lines)]

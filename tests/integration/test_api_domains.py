@@ -7,7 +7,7 @@ import pytest
 
 from postern_common.documents import Collections
 from postern_common.mongo import PLATFORM
-from tests.servers.api import api, running_api, verifier  # noqa: F401 - fixture
+from tests.servers.api import api, place, prepared, running_api, verifier  # noqa: F401 - fixtures
 
 CHECK = {"at": None, "outcome": "match", "reason": "verified", "found": [], "servers": [], "explanation": "Found."}
 
@@ -123,8 +123,8 @@ async def test_verify_of_a_verified_domain_keeps_it_verified(api):
 
 
 @pytest.mark.spec("D2")
-async def test_verify_without_a_verifier_is_temporary(mongo_uri, database):
-    async with running_api(mongo_uri, database, api_verify_wait_seconds=0.3) as api:
+async def test_verify_without_a_verifier_is_temporary(place):
+    async with running_api(place, api_verify_wait_seconds=0.3) as api:
         customer = await api.customer()
         await api.post(f"{customer}/domains", {"name": "acme.com"}, expect=201)
         answer = await api.post(f"{customer}/domains/acme.com/verify", expect=503)

@@ -9,7 +9,7 @@ import pytest
 from postern_api.auth.service import Authenticator
 from postern_common.documents import Collections
 from postern_common.mongo import PLATFORM
-from tests.servers.api import LOGIN, PASSWORD, TOKEN, api, api_resources, api_settings, running_api  # noqa: F401
+from tests.servers.api import LOGIN, PASSWORD, TOKEN, api, api_resources, api_settings, place, prepared, running_api  # noqa: F401 - fixtures
 
 WRONG = {"login": LOGIN, "password": "wrong password here"}
 RIGHT = {"login": LOGIN, "password": PASSWORD}
@@ -38,8 +38,8 @@ async def test_signing_in_gives_a_token_and_a_strict_cookie(api):
 
 
 @pytest.mark.spec("T3")
-async def test_production_cookies_need_tls(mongo_uri, database):
-    async with running_api(mongo_uri, database, environment="production") as api:
+async def test_production_cookies_need_tls(place):
+    async with running_api(place, environment="production") as api:
         answer = await sign_in(api)
         assert all("Secure" in cookie for cookie in answer.headers.get_list("set-cookie"))
         assert "max-age" in answer.headers["Strict-Transport-Security"]
@@ -88,8 +88,8 @@ async def test_an_unknown_login_costs_the_same_work():
 
 
 @pytest.mark.spec("T3")
-async def test_failures_are_limited_per_account(mongo_uri, database):
-    async with running_api(mongo_uri, database, api_sign_in_failures_per_account=3) as api:
+async def test_failures_are_limited_per_account(place):
+    async with running_api(place, api_sign_in_failures_per_account=3) as api:
         for _ in range(3):
             await api.post("/v1/auth/sign-in", WRONG, token=None, expect=401)
         limited = await api.post("/v1/auth/sign-in", RIGHT, token=None, expect=429)
@@ -101,8 +101,8 @@ async def test_failures_are_limited_per_account(mongo_uri, database):
 
 
 @pytest.mark.spec("T3")
-async def test_failures_are_limited_per_origin_and_success_is_no_failure(mongo_uri, database):
-    async with running_api(mongo_uri, database, api_sign_in_failures_per_origin=4) as api:
+async def test_failures_are_limited_per_origin_and_success_is_no_failure(place):
+    async with running_api(place, api_sign_in_failures_per_origin=4) as api:
         for _ in range(6):
             await sign_in(api)
         for number in range(4):
@@ -208,9 +208,8 @@ async def test_a_customers_tokens_are_listed_and_ended(api):
 
 
 @pytest.mark.spec("T3")
-async def test_the_first_administrator_is_made_once_by_any_number_of_processes(mongo_uri, database):
-    resources = [api_resources(api_settings(mongo_uri, database)) for _ in range(4)]
-    await resources[0].mongo.ensure_indexes()
+async def test_the_first_administrator_is_made_once_by_any_number_of_processes(place):
+    resources = [api_resources(api_settings(place)) for _ in range(4)]
     await asyncio.gather(*(Authenticator(one).bootstrap() for one in resources))
     for name in (Collections.ADMINISTRATORS, Collections.TOKENS):
         assert await resources[0].mongo.collection(name, PLATFORM).count({}) == 1
@@ -220,12 +219,12 @@ async def test_the_first_administrator_is_made_once_by_any_number_of_processes(m
 
 
 @pytest.mark.spec("T4")
-async def test_the_settings_token_lives_as_long_as_they_name_it(mongo_uri, database):
-    async with running_api(mongo_uri, database) as api:
+async def test_the_settings_token_lives_as_long_as_they_name_it(place):
+    async with running_api(place) as api:
         await api.get("/v1/customers", expect=200)
     other = "another-platform-token-for-scripts"
-    async with running_api(mongo_uri, database, api_bootstrap_token=other) as api:
+    async with running_api(place, api_bootstrap_token=other) as api:
         await api.get("/v1/customers", token=TOKEN, expect=401)
         await api.get("/v1/customers", token=other, expect=200)
-    async with running_api(mongo_uri, database, api_bootstrap_token="") as api:
+    async with running_api(place, api_bootstrap_token="") as api:
         await api.get("/v1/customers", token=other, expect=401)

@@ -7,7 +7,7 @@ import pytest
 
 from postern_common.documents import Collections
 from postern_common.mongo import PLATFORM
-from tests.servers.api import api  # noqa: F401 - fixture
+from tests.servers.api import api, place, prepared  # noqa: F401 - fixtures
 
 
 @pytest.fixture

@@ -2,15 +2,18 @@
 
 import asyncio
 import contextlib
+import secrets
 from base64 import b64encode
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from datetime import timedelta
+from typing import Any
 
 import httpx2
 import pytest
 from argon2 import PasswordHasher
 from pydantic import SecretStr
+from pymongo import MongoClient
 
 from postern_api.adapters.resolver import HostResolver
 from postern_api.adapters.smtp_probe import SmtpProber
@@ -20,10 +23,11 @@ from postern_api.auth.service import Authenticator
 from postern_api.resources import Resources
 from postern_api.settings import ApiSettings
 from postern_common.clock import Clock
-from postern_common.documents import Collections
+from postern_common.documents import STORED, Collections
 from postern_common.mongo import PLATFORM, Mongo
 from postern_common.netguard import NetGuard
 from postern_common.secrets import SecretBox
+from tests.servers.farm import Farm
 
 LOGIN, PASSWORD, TOKEN = "root@example.com", "a long enough password", "the-platform-token-of-these-tests"
 KEYS = "1:" + b64encode(bytes(range(32))).decode()
@@ -39,12 +43,12 @@ class MovedClock(Clock):
         return self.shift
 
 
-def api_settings(uri: str, database: str, **values) -> ApiSettings:
+def api_settings(place: tuple[str, str], **values: Any) -> ApiSettings:
     """Settings of an API on that database; nothing is read from the environment."""
-    base = {
+    base: dict[str, Any] = {
         "environment": "test",
-        "mongodb_uri": SecretStr(uri),
-        "mongodb_database": database,
+        "mongodb_uri": SecretStr(place[0]),
+        "mongodb_database": place[1],
         "amqp_url": SecretStr("amqp://nowhere"),
         "secret_keys": SecretStr(KEYS),
         "allow_networks": "127.0.0.0/8",
@@ -74,6 +78,8 @@ class Api:
     def __init__(self, resources: Resources) -> None:
         self.resources = resources
         self.mongo = resources.mongo
+        assert isinstance(resources.mongo.clock, MovedClock)
+        self.clock = resources.mongo.clock
         self.app = create_app(resources)
         transport = httpx2.ASGITransport(app=self.app, client=("192.0.2.77", 4711))
         self.client = httpx2.AsyncClient(transport=transport, base_url="http://api.test")
@@ -140,11 +146,11 @@ class Api:
     @contextmanager
     def later(self, **shift) -> Iterator[None]:
         """Let time have passed."""
-        self.mongo.clock.shift = timedelta(**shift)
+        self.clock.shift = timedelta(**shift)
         try:
             yield
         finally:
-            self.mongo.clock.shift = timedelta()
+            self.clock.shift = timedelta()
 
 
 def check_problem(response) -> None:
@@ -162,10 +168,9 @@ def check_problem(response) -> None:
 
 
 @asynccontextmanager
-async def running_api(uri: str, database: str, **values) -> AsyncIterator[Api]:
+async def running_api(place: tuple[str, str], **values: Any) -> AsyncIterator[Api]:
     """An API on that database, with its first administrator."""
-    resources = api_resources(api_settings(uri, database, **values))
-    await resources.mongo.ensure_indexes()
+    resources = api_resources(api_settings(place, **values))
     await Authenticator(resources).bootstrap()
     served = Api(resources)
     try:
@@ -176,10 +181,36 @@ async def running_api(uri: str, database: str, **values) -> AsyncIterator[Api]:
         resources.mongo.close()
 
 
+@pytest.fixture(scope="module")
+def prepared(farm: Farm, mongod: str) -> Iterator[tuple[str, str]]:
+    """A database with indexes, for all tests of a module: making them costs more than most tests."""
+    place = mongod, f"test_{secrets.token_hex(6)}"
+
+    async def make_indexes() -> None:
+        mongo = Mongo.connect(api_settings(place), Clock())
+        await mongo.ensure_indexes()
+        mongo.close()
+
+    asyncio.run(make_indexes())
+    yield place
+    farm.drop_database(place[1])
+
+
 @pytest.fixture
-async def api(mongo_uri: str, database: str) -> AsyncIterator[Api]:
-    """An API on a fresh database."""
-    async with running_api(mongo_uri, database) as served:
+def place(prepared: tuple[str, str]) -> tuple[str, str]:
+    """The URI and the name of an empty database with indexes."""
+    uri, database = prepared
+    client: MongoClient[dict[str, Any]] = MongoClient(uri)
+    for name in STORED:
+        client[database][name.value].delete_many({})
+    client.close()
+    return prepared
+
+
+@pytest.fixture
+async def api(place: tuple[str, str]) -> AsyncIterator[Api]:
+    """An API on an empty database."""
+    async with running_api(place) as served:
         yield served
 
 

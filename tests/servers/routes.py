@@ -9,7 +9,8 @@ from postern_api.tenancy import Door
 
 def routes_of(app: FastAPI) -> list[APIRoute]:
     """All routes, those of included routers too."""
-    return [context.original_route for context in iter_route_contexts(app.routes)]  # type: ignore[attr-defined]
+    found = [context.original_route for context in iter_route_contexts(app.routes)]
+    return [route for route in found if isinstance(route, APIRoute)]
 
 
 def doors_of(route: APIRoute) -> list[Door]:
@@ -18,7 +19,8 @@ def doors_of(route: APIRoute) -> list[Door]:
 
 
 def _doors(dependant: Dependant) -> list[Door]:
-    found = [dependant.call] if isinstance(dependant.call, Door) else []
+    call: object = dependant.call
+    found = [call] if isinstance(call, Door) else []
     for inner in dependant.dependencies:
         found += _doors(inner)
     return found

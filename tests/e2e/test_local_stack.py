@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import httpx2
@@ -49,6 +50,11 @@ class Command:
         output, _ = process.communicate(timeout=200)
         return process.returncode, ANSI.sub("", output)
 
+    def done(self, *arguments: str) -> str:
+        status, output = self(*arguments)
+        assert status == 0, output
+        return output
+
     def env(self) -> dict[str, str]:
         lines = (self.directory / "env").read_text().splitlines()
         words = [shlex.split(line)[0] for line in lines if not line.startswith("export ")]
@@ -80,6 +86,10 @@ def read_until(process: subprocess.Popen[str], text: str) -> str:
     raise AssertionError(f"{text!r} did not appear in:\n{seen}")
 
 
+def started_again(local: Command, name: str, pid: int | None) -> bool:
+    return Processes(local.directory).recorded()[name] not in (None, pid)
+
+
 def test_a_taken_port_stops_the_start_and_names_its_variable(command):
     local = command("one")
     with socket.create_server(("127.0.0.1", local.ports["OPS_SYNC"])):
@@ -99,19 +109,19 @@ def test_a_bad_port_stops_the_start(command):
 def test_status_and_down_are_fine_when_nothing_runs(command):
     local = command("one")
     assert local("status")[0] == 3
-    assert local("down")[0] == 0
+    local.done("down")
 
 
 def test_the_guided_setup_delivers_a_message_beside_a_stack_in_the_background(command):
     background, demo = command("background"), command("demo")
-    assert background("up")[0] == 0
+    background.done("up")
     first = background.env()
     status, output = demo("run", "--once")
     assert status == 0, output
     for words in ("verify the domain", "follow it in the trace until it is delivered", "delivered"):
         assert words in output
     assert "Traceback" not in output
-    assert background("status")[0] == 0
+    background.done("status")
     for url in json.loads(first["POSTERN_OPS_URLS"]).values():
         assert httpx2.get(f"{url}/readyz", trust_env=False).status_code == 200
     status, output = background("up")
@@ -121,7 +131,7 @@ def test_the_guided_setup_delivers_a_message_beside_a_stack_in_the_background(co
 
 def test_a_background_stack_keeps_its_data_over_down_and_over_the_death_of_its_supervisor(command):
     local = command("one")
-    assert local("up")[0] == 0
+    local.done("up")
     first = local.env()
     supervisor = Lock(local.directory).holder()
     assert supervisor is not None
@@ -130,24 +140,24 @@ def test_a_background_stack_keeps_its_data_over_down_and_over_the_death_of_its_s
     os.kill(supervisor, signal.SIGKILL)
     assert eventually(lambda: not Processes(local.directory).leftovers(), timeout=15)
     assert all(process_start(pid) is None for pid in children)
-    assert local("up")[0] == 0
+    local.done("up")
     assert local.env() == first
-    assert local("down")[0] == 0
+    local.done("down")
     assert not (local.directory / "env").exists()
-    assert local("up")[0] == 0
+    local.done("up")
     assert local.env() == first
 
 
 def test_a_part_that_dies_in_the_background_is_started_again(command):
     local = command("one")
-    assert local("up")[0] == 0
+    local.done("up")
     before = Processes(local.directory).recorded()
     for name in ("edge", "mongod"):
         pid = before[name]
         assert pid is not None
         os.kill(pid, signal.SIGKILL)
     for name in ("edge", "mongod"):
-        assert eventually(lambda name=name: Processes(local.directory).recorded()[name] not in (None, before[name]), 20)
+        eventually(partial(started_again, local, name, before[name]), timeout=20)
     assert eventually(lambda: local("status")[0] == 0, timeout=60, pause=0.5)
 
 

@@ -1,10 +1,19 @@
-"""A caller of Postern's HTTP API: bearer token, problem details turned into words, stale `ETag`s fetched anew."""
+"""A caller of Postern's HTTP API: bearer token, problem details turned into words, patience where it is asked for.
 
+With `patience` a call that finds nobody, or 503, is repeated until that many seconds have passed; a POST carries an
+`Idempotency-Key`, so that a repetition does nothing twice.
+"""
+
+import time
+import uuid
 from typing import Any, Self
 
 import httpx2
 
 from postern_local.faults import StackFault
+
+_PAUSE_SECONDS = 0.5
+_STILL_RUNNING = "idempotency-in-progress"
 
 
 class ApiRefused(StackFault):
@@ -22,8 +31,9 @@ class ApiRefused(StackFault):
 class Api:
     """Calls below one base URL; `http` is the client itself, for tests that look at whole responses."""
 
-    def __init__(self, url: str, token: str | None = None, timeout: float = 60.0) -> None:
+    def __init__(self, url: str, token: str | None = None, timeout: float = 60.0, patience: float = 0.0) -> None:
         self.url = url
+        self.patience = patience
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         self.http = httpx2.Client(base_url=url, headers=headers, timeout=timeout, trust_env=False)
 
@@ -40,10 +50,23 @@ class Api:
     def signed_in(self, login: str, password: str) -> "Api":
         """A caller with the token of a fresh sign-in."""
         answer = self.post("/v1/auth/sign-in", {"login": login, "password": password})
-        return Api(self.url, answer["token"])
+        return Api(self.url, answer["token"], patience=self.patience)
 
     def call(self, method: str, path: str, body: Any = None, **headers: str) -> Any:
         """One request; the JSON of its answer. Raises ApiRefused on a problem, StackFault when nobody answers."""
+        if method == "POST" and self.patience:
+            headers = {"Idempotency-Key": uuid.uuid4().hex, **headers}
+        deadline = time.monotonic() + self.patience
+        while True:
+            try:
+                return self._once(method, path, body, headers)
+            except StackFault as fault:
+                passing = not isinstance(fault, ApiRefused) or fault.status == 503 or fault.code == _STILL_RUNNING
+                if not passing or time.monotonic() > deadline:
+                    raise
+            time.sleep(_PAUSE_SECONDS)
+
+    def _once(self, method: str, path: str, body: Any, headers: dict[str, str]) -> Any:
         try:
             answer = self.http.request(method, path, json=body, headers=headers)
         except httpx2.HTTPError as error:

@@ -1,5 +1,6 @@
 """What the person sees: steps with their time, alive on a terminal, plain lines in a log."""
 
+import sys
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -8,12 +9,15 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+_LOG_WIDTH = 160
+
 
 class Progress:
     """Prints steps as they happen; `note` adds what to look at."""
 
     def __init__(self, console: Console | None = None) -> None:
-        self.console = console or Console(highlight=False, soft_wrap=True)
+        width = None if sys.stdout.isatty() else _LOG_WIDTH
+        self.console = console or Console(highlight=False, soft_wrap=True, width=width)
 
     def title(self, text: str) -> None:
         """A heading."""

@@ -46,7 +46,7 @@ class Guide:
         """All steps in order; raises StepFailed at the first that does not come out."""
         self.progress.title("Guided setup")
         with self._step("sign in as the platform administrator"):
-            api = Api(self.api_url).signed_in(self.login, self.password)
+            api = Api(self.api_url, patience=self.wait_seconds).signed_in(self.login, self.password)
         with api:
             self._customer(api)
             self._domain(api)

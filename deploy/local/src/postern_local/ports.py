@@ -1,9 +1,14 @@
 """The ports of a stack: from POSTERN_PORT_* for people, free ones for tests; a taken one is named by its variable."""
 
+import fcntl
+import os
 import random
 import socket
+import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
 
 from postern_local.faults import StackFault
 
@@ -29,6 +34,7 @@ DEFAULTS: Mapping[str, int] = {
 
 # Below the range that the kernel gives to outgoing connections, so that nobody takes a free port by chance.
 _FREE_RANGE = range(18000, 32000)
+_reserved: list[IO[str]] = []
 
 
 @dataclass(frozen=True)
@@ -88,14 +94,28 @@ def is_free(port: int) -> bool:
 
 
 def free_ports(count: int) -> list[int]:
-    """That many different ports which nobody uses at this moment."""
+    """That many different ports which nobody uses, and which no other process gets from here while this one lives."""
     found: list[int] = []
     for port in random.SystemRandom().sample(_FREE_RANGE, 40 * count):
-        if is_free(port):
+        if is_free(port) and _reserve(port):
             found.append(port)
         if len(found) == count:
             return found
     raise StackFault("no free ports between 18000 and 32000")
+
+
+def _reserve(port: int) -> bool:
+    """Lock a file named by the port; the lock goes with this process, however it ends."""
+    folder = Path(tempfile.gettempdir()) / f"postern-ports-{os.getuid()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    file = (folder / str(port)).open("w")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.close()
+        return False
+    _reserved.append(file)
+    return True
 
 
 def _number(variable: str, text: str | None, usual: int) -> int:

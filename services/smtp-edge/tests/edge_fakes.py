@@ -8,7 +8,6 @@ from pathlib import Path
 
 from postern_common.clock import Clock
 from postern_common.documents import DomainState, RecipientMode
-
 from postern_edge.budget import ByteBudget
 from postern_edge.inbound.connect import ConnectionLimits
 from postern_edge.inbound.handler import InboundHandler

@@ -10,7 +10,6 @@ from datetime import datetime
 from typing import Protocol
 
 from postern_common.errors import Temporary
-
 from postern_edge.rules.paths import Mailbox
 from postern_edge.rules.recipients import RecipientAnswer
 

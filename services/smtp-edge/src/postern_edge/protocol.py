@@ -12,6 +12,7 @@ import asyncio
 import math
 import ssl
 from collections.abc import Awaitable, Coroutine
+from contextlib import suppress
 from typing import Any, Final, cast
 
 import structlog
@@ -211,7 +212,8 @@ class EdgeSMTP(SMTP):
             self._pauses = 0
             self.transport.resume_reading()
         if self.session.tls is None and self.transport.can_write_eof() and not self._half_closed:
-            self.transport.write_eof()
+            with suppress(OSError):  # the client may be gone already
+                self.transport.write_eof()
         else:
             self.transport.close()
 

@@ -98,7 +98,8 @@ class DataReader:
                 self._line = 0  # measured no more: the fault stands
                 return
             start = newline + 1
-        self._line = len(section) - start
+        newline = section.rfind(b"\n", max(start, 0))
+        self._line = len(section) - (start if newline < 0 else newline + 1)
 
     def _refuse(self, fault: Fault) -> None:
         self.fault = max(fault, self.fault or fault)

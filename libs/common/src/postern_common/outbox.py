@@ -78,17 +78,19 @@ class OutboxRelay:
         """Publish until cancelled; back off while the database or the broker is away."""
         pause = LOOK_SECONDS
         while True:
+            kicked = True
             try:
                 async with asyncio.timeout(pause * random.uniform(0.75, 1.25)):
                     await self._wake.wait()
             except TimeoutError:
-                pass
+                kicked = False
             self._wake.clear()
             try:
                 while await self.publish_batch():
                     pause = LOOK_SECONDS
             except Temporary as error:
-                pause = min(pause * 2, MAX_PAUSE_SECONDS)
+                # A kick is no sign that waiting longer helps: a busy service must not drive the pause up by itself.
+                pause = pause if kicked else min(pause * 2, MAX_PAUSE_SECONDS)
                 log.warning("outbox_waits", reason=error.reason, pause_seconds=pause)
             else:
                 pause = LOOK_SECONDS

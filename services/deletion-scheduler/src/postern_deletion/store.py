@@ -2,10 +2,22 @@
 
 from collections.abc import Iterable
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
+
+from pymongo.errors import OperationFailure
 
 from postern_common.documents import Collections, UserState
 from postern_common.mongo import PLATFORM, Document, Mongo, Session, TenantScope
+
+_WRITE_CONFLICT: Final = 112
+
+
+class Contended(Exception):
+    """Another transaction holds the user.
+
+    A scheduler deletes it, an administrator changes it, or one was killed in the middle: the database ends the
+    transaction of a dead client after a minute.
+    """
 
 
 class UserStore:
@@ -25,8 +37,16 @@ class UserStore:
         return await self._users.count(_due(now))
 
     async def take(self, user_id: str, now: datetime, session: Session) -> Document | None:
-        """Remove the user if still flagged and due: this step decides who deletes, and whether at all (CASES 72)."""
-        return await self._users.find_one_and_delete({"_id": user_id, **_due(now)}, session=session)
+        """Remove the user if still flagged and due: this step decides who deletes, and whether at all (CASES 72).
+
+        Raises `Contended` at once, rather than waiting, where another transaction holds the user.
+        """
+        try:
+            return await self._users.find_one_and_delete({"_id": user_id, **_due(now)}, session=session)
+        except OperationFailure as error:
+            if error.code == _WRITE_CONFLICT:
+                raise Contended from error
+            raise
 
     async def remove_addresses(self, user: Document, session: Session) -> int:
         """Remove all addresses of the user."""

@@ -2,7 +2,7 @@
 
 The claim removes the user only while flagged and due by the database's time, so any number of schedulers may sweep: one
 of them gets the user, the others nothing, and one who came back in time is not touched. What a killed scheduler left
-undone was never done, and the next sweep finds it. While this machine's clock and the database's differ by more than 60
+undone was never done, and a later sweep finds it. While this machine's clock and the database's differ by more than 60
 seconds nobody is deleted, and `/readyz` says so.
 """
 
@@ -21,7 +21,7 @@ from postern_common.errors import Temporary
 from postern_common.events import UserDeleted
 from postern_common.mongo import Session
 from postern_deletion.rules import lifecycle
-from postern_deletion.store import UserStore
+from postern_deletion.store import Contended, UserStore
 
 SERVICE: Final = "deletion-scheduler"
 MAX_PAUSE_SECONDS: Final = 60.0
@@ -80,35 +80,38 @@ class Sweep:
     async def sweep(self) -> int:
         """Delete all who are due; how many this scheduler deleted."""
         deleted = 0
-        failed: set[str] = set()
+        left: set[str] = set()
         while not self._draining.is_set():
             now = await self._mongo.now()
             _DUE.set(await self._store.count_due(now))
-            due = await self._store.due(now, self._batch, failed)
+            due = await self._store.due(now, self._batch, left)
             # In an order of its own for each scheduler, so that several do not meet at every user.
             random.shuffle(due)
             for entry in due:
                 if self._draining.is_set():
                     break
                 with telemetry.bind(user_id=entry["_id"], customer_id=entry["customer_id"]):
-                    outcome = await self._delete_safely(entry["_id"])
-                deleted += outcome is True
-                if outcome is None:
-                    failed.add(entry["_id"])
+                    outcome = await self._is_deleted(entry["_id"])
+                if outcome:
+                    deleted += 1
+                else:
+                    left.add(entry["_id"])
             if len(due) < self._batch:
                 break
         return deleted
 
-    async def _delete_safely(self, user_id: str) -> bool | None:
-        """One deletion; a bug with one user (None) must not keep the others."""
+    async def _is_deleted(self, user_id: str) -> bool:
+        """Delete one user; a bug with one, or a lock on one, must not keep the others from going."""
         try:
             is_ours = await self._mongo.transact(lambda session: self._delete(user_id, session))
+        except Contended:
+            is_ours = False
         except Temporary:
             raise
         except Exception:
             _FAILED.inc()
             log.exception("deletion_failed")
-            return None
+            return False
         if not is_ours:
             _LOST.inc()
             return False

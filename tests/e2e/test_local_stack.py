@@ -129,6 +129,23 @@ def test_the_guided_setup_delivers_a_message_beside_a_stack_in_the_background(co
     assert background("run")[0] == 1
 
 
+def test_servers_that_the_environment_names_are_used_and_left_alone(command, mongod, database, vhost):
+    local = command("one")
+    given = {"MONGODB_URI": mongod, "AMQP_URL": vhost, "POSTERN_MONGODB_DATABASE": database}
+    status, output = local("run", "--once", **given)
+    assert status == 0, output
+    assert "given" in output
+    assert not (local.directory / "demo" / "mongod").exists()
+    assert "delivered" in output
+
+
+def test_a_given_server_that_does_not_answer_is_told_by_its_variable(command):
+    status, output = command("one")("run", "--once", AMQP_URL="amqp://guest:secret@127.0.0.1:1/")
+    assert status == 1
+    assert "AMQP_URL" in output
+    assert "secret" not in output
+
+
 def test_a_background_stack_keeps_its_data_over_down_and_over_the_death_of_its_supervisor(command):
     local = command("one")
     local.done("up")

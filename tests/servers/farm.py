@@ -1,7 +1,8 @@
 """The servers of one test worker: started when first asked for, one set for all its tests, gone with the worker.
 
 `POSTERN_TEST_EXTERNAL=1` uses the servers of MONGODB_URI and AMQP_URL instead; each test still gets a database and a
-vhost of its own, so nothing of theirs is read or changed.
+vhost of its own, so nothing of theirs is read or changed. The broker needs its management interface, on port 15672 or
+where POSTERN_TEST_MANAGEMENT_URL says.
 """
 
 import os
@@ -127,14 +128,17 @@ class Farm:
     def management(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
         """Call the broker's management interface."""
         parts = urlsplit(self.amqp_url())
-        base = f"http://{parts.hostname}:15672"
+        base = os.environ.get("POSTERN_TEST_MANAGEMENT_URL") or f"http://{parts.hostname}:15672"
         if not EXTERNAL:
             part = self.rabbitmq().part
             assert isinstance(part, RabbitMQ)
             base = part.management or base
         auth = (unquote(parts.username or "guest"), unquote(parts.password or "guest"))
-        answer = self._http.request(method, base + path, json=body, auth=auth)
-        answer.raise_for_status()
+        try:
+            answer = self._http.request(method, base + path, json=body, auth=auth)
+            answer.raise_for_status()
+        except httpx2.HTTPError as error:
+            raise AssertionError(f"the broker's management interface is needed at {base}: {error}") from error
         return answer.json() if answer.content else None
 
     def close(self) -> None:

@@ -3,8 +3,8 @@
 import asyncio
 import inspect
 import time
-from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 
@@ -27,10 +27,10 @@ def eventually(question: Callable[[], T], timeout: float = 10.0, pause: float = 
 
 
 async def eventually_async(
-    question: Callable[[], Awaitable[T] | T],
+    question: Callable[[], Any],
     timeout: float = 10.0,  # noqa: ASYNC109  the failure shows the last answer
     pause: float = 0.05,
-) -> T:
+) -> Any:
     """The same for tests that run in a loop; the question may be a coroutine function."""
     deadline = time.monotonic() + timeout
     while True:

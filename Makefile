@@ -66,4 +66,5 @@ fmt: bootstrap ## format, and mend what the linter can
 
 lock: bootstrap ## pin the dependencies of requirements/*.in anew (needs uv)
 	$(UV) $(LOCK) requirements/runtime.in --output-file constraints.txt
+	$(UV) $(LOCK) requirements/build.in --output-file requirements/build.txt
 	$(UV) $(LOCK) requirements/dev.in --constraint constraints.txt --output-file constraints-dev.txt

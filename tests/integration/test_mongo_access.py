@@ -8,8 +8,9 @@ import pytest
 from pydantic import SecretStr
 
 from postern_common.clock import Clock
-from postern_common.documents import STORED, Collections
+from postern_common.documents import Collections
 from postern_common.errors import Temporary
+from postern_common.indexes import STORED
 from postern_common.mongo import PLATFORM, ClockSkew, DuplicateKey, Mongo, TenantScope
 from postern_common.settings import CommonSettings
 

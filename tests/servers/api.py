@@ -11,6 +11,7 @@ from typing import Any
 
 import httpx2
 import pytest
+import structlog
 from argon2 import PasswordHasher
 from pydantic import SecretStr
 from pymongo import MongoClient
@@ -23,11 +24,15 @@ from postern_api.auth.service import Authenticator
 from postern_api.resources import Resources
 from postern_api.settings import ApiSettings
 from postern_common.clock import Clock
-from postern_common.documents import STORED, Collections
+from postern_common.documents import Collections
+from postern_common.indexes import STORED
 from postern_common.mongo import PLATFORM, Mongo
 from postern_common.netguard import NetGuard
 from postern_common.secrets import SecretBox
 from tests.servers.farm import Farm
+
+# The default renderer of a terminal spends seconds on one traceback with all its locals.
+structlog.configure(processors=[structlog.processors.format_exc_info, structlog.processors.KeyValueRenderer()])
 
 LOGIN, PASSWORD, TOKEN = "root@example.com", "a long enough password", "the-platform-token-of-these-tests"
 KEYS = "1:" + b64encode(bytes(range(32))).decode()

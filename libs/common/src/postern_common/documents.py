@@ -1,15 +1,12 @@
-"""Every stored document: its collection, the service that owns it, its states and who may change them, and its indexes.
+"""Every stored document: its collection, the service that owns it, its states and who may change them.
 
 One service owns each transition; the others read. Documents carry `customer_id` where they belong to a tenant; the
 scoped collections of `mongo.py` put it into every query. `version` counts changes and is the document's ETag.
 """
 
-from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from enum import StrEnum
-from typing import Any, Final, Literal, NotRequired, TypedDict
-
-Direction = Literal[1, -1]
+from typing import Any, Literal, NotRequired, TypedDict
 
 
 class Collections(StrEnum):
@@ -370,113 +367,3 @@ class OutboxDocument(TypedDict):
     claim: str | None
     claimed_until: datetime
     sent_at: datetime | None
-
-
-@dataclass(frozen=True, slots=True)
-class Index:
-    """A MongoDB index: `keys` in order; `where` makes it partial; `expire_after` makes it remove documents."""
-
-    keys: tuple[tuple[str, Direction], ...]
-    unique: bool = False
-    where: dict[str, Any] | None = None
-    expire_after: timedelta | None = None
-
-    @property
-    def name(self) -> str:
-        """A stable name made of the keys; partial ones say so."""
-        base = "_".join(f"{key.replace('.', '-')}_{direction}" for key, direction in self.keys)
-        return f"{base}_partial" if self.where else base
-
-
-@dataclass(frozen=True, slots=True)
-class Stored:
-    """A collection: the service that owns it and its indexes. `tenant` tells that documents carry `customer_id`."""
-
-    owner: str
-    tenant: bool
-    indexes: tuple[Index, ...] = field(default=())
-
-
-NOW: Final = timedelta(0)
-OUTBOX_KEPT: Final = timedelta(days=7)
-PROCESSED_KEPT: Final = timedelta(days=30)
-
-STORED: Final[dict[Collections, Stored]] = {
-    Collections.ADMINISTRATORS: Stored("api", False, (Index((("login_key", 1),), unique=True),)),
-    Collections.SESSIONS: Stored(
-        "api", False, (Index((("principal_id", 1),)), Index((("expires_at", 1),), expire_after=NOW))
-    ),
-    Collections.TOKENS: Stored(
-        "api", False, (Index((("hash", 1),), unique=True), Index((("owner_id", 1), ("_id", 1))))
-    ),
-    Collections.SIGN_IN_LIMITS: Stored("api", False, (Index((("expires_at", 1),), expire_after=NOW),)),
-    Collections.IDEMPOTENCY: Stored("api", False, (Index((("expires_at", 1),), expire_after=NOW),)),
-    Collections.CUSTOMERS: Stored(
-        "api", False, (Index((("name", 1), ("_id", 1))), Index((("partner_id", 1), ("_id", 1))))
-    ),
-    Collections.DOMAINS: Stored(
-        "api",
-        True,
-        (
-            Index((("customer_id", 1), ("name", 1)), unique=True),
-            Index((("name", 1),), unique=True, where={"state": "verified"}),
-            Index((("next_check_at", 1),)),
-            Index((("mail_dns_next_at", 1),)),
-        ),
-    ),
-    Collections.SITES: Stored(
-        "api",
-        True,
-        (
-            Index((("customer_id", 1), ("_id", 1))),
-            Index((("customer_id", 1),), unique=True, where={"is_default": True}),
-        ),
-    ),
-    Collections.USERS: Stored(
-        "api",
-        True,
-        (
-            Index((("customer_id", 1), ("email_key", 1)), unique=True),
-            Index((("customer_id", 1), ("last_name", 1), ("_id", 1))),
-            Index((("customer_id", 1), ("state", 1), ("_id", 1))),
-            Index((("due_at", 1),), where={"state": "flagged"}),
-        ),
-    ),
-    Collections.ADDRESSES: Stored(
-        "api",
-        True,
-        (
-            Index((("customer_id", 1), ("key", 1)), unique=True),
-            Index((("key", 1),), unique=True, where={"verified": True}),
-            Index((("domain", 1),)),
-            Index((("user_id", 1),)),
-        ),
-    ),
-    Collections.DELETED_USERS: Stored(
-        "deletion-scheduler",
-        True,
-        (Index((("customer_id", 1), ("email_key", 1))), Index((("purge_at", 1),), expire_after=NOW)),
-    ),
-    Collections.SYNC_RUNS: Stored("directory-sync", True, (Index((("customer_id", 1), ("_id", 1))),)),
-    Collections.MESSAGES: Stored(
-        "smtp-edge",
-        True,
-        (
-            Index((("due_at", 1),), where={"state": "queued"}),
-            Index((("dispatch_after", 1),), where={"dispatch": "pending"}),
-            Index((("customer_id", 1), ("_id", 1))),
-            Index((("delete_at", 1),), expire_after=NOW),
-        ),
-    ),
-    Collections.BODIES: Stored("smtp-edge", True),
-    Collections.DSN_LIMITS: Stored("smtp-edge", False, (Index((("expires_at", 1),), expire_after=NOW),)),
-    Collections.OUTBOX: Stored(
-        "common",
-        False,
-        (
-            Index((("claimed_until", 1), ("_id", 1)), where={"state": "pending"}),
-            Index((("sent_at", 1),), expire_after=OUTBOX_KEPT),
-        ),
-    ),
-    Collections.PROCESSED_EVENTS: Stored("common", False, (Index((("at", 1),), expire_after=PROCESSED_KEPT),)),
-}

@@ -39,8 +39,9 @@ from pymongo.read_concern import ReadConcern
 from pymongo.write_concern import WriteConcern
 
 from postern_common.clock import Clock
-from postern_common.documents import STORED, Collections
+from postern_common.documents import Collections
 from postern_common.errors import Temporary
+from postern_common.indexes import STORED
 from postern_common.settings import CommonSettings
 
 Document = dict[str, Any]

@@ -1,7 +1,7 @@
 """An outsider on the bus: publishes events as a service would, and tells how deep a service's queues are."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 from urllib.parse import urlsplit
@@ -36,26 +36,23 @@ class Publisher:
 
         keys = [f"{service}:{envelope.id}" for envelope in envelopes]
 
-        async def marked() -> int:
-            return await self._mongo.db["processed_events"].count_documents({"_id": {"$in": keys}})
+        async def all_marked():
+            return await self._mongo.db["processed_events"].count_documents({"_id": {"$in": keys}}) == len(keys)
 
-        await _until(marked, len(keys))
+        await eventually_async(all_marked, timeout=20)
         assert await asyncio.to_thread(self._depth, topology.dead_queue(service)) == 0
 
     async def settled(self, service: str) -> None:
         """Wait until nothing of the service's queue is left, waiting or under way."""
 
-        await _until(lambda: asyncio.to_thread(self._depth, topology.main_queue(service)), 0)
+        async def is_empty():
+            return await asyncio.to_thread(self._depth, topology.main_queue(service)) == 0
+
+        await eventually_async(is_empty, timeout=20, pause=0.3)
 
     def _depth(self, queue: str) -> int:
         found: dict[str, Any] = self._farm.management("GET", f"/api/queues/{self._vhost}/{queue}")
         return int(found.get("messages", 0))
-
-
-async def _until(count: Callable[[], Awaitable[int]], wanted: int) -> None:
-    async with asyncio.timeout(20):
-        while await count() != wanted:
-            await asyncio.sleep(0.1)
 
 
 @asynccontextmanager

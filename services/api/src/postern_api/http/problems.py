@@ -189,6 +189,8 @@ _HTTP_CODES: Final = {404: "not-found", 405: "method-not-allowed", 413: "body-to
 
 def from_http(error: StarletteHTTPException) -> JSONResponse:
     """The answer where no route fits, or the body could not be read."""
+    if isinstance(error.__cause__, Rejected):  # raised by our own layers while the framework read the body
+        return from_rejected(error.__cause__)
     if error.status_code == HTTPStatus.NOT_FOUND:
         return from_rejected(not_found())
     code, status = _HTTP_CODES.get(error.status_code), error.status_code

@@ -1,0 +1,292 @@
+"""What all routes share: problems, ETags, repeated requests, limits, headers, and the database away."""
+
+import asyncio
+import json
+import time
+from datetime import timedelta
+
+import pytest
+
+from postern_api.__main__ import rotate_keys
+from postern_common.secrets import SecretBox
+from tests.servers.api import KEYS, Api, api, api_resources, api_settings, place, prepared, running_api  # noqa: F401 - fixtures
+
+KEY = {"Idempotency-Key": "one"}
+
+
+async def test_unknown_paths_and_methods_are_problems(api):
+    assert (await api.get("/nowhere", expect=404)).json()["code"] == "not-found"
+    assert (await api.get("/v1/customers/", expect=404)).json()["code"] == "not-found"
+    answer = await api.call("PUT", "/v1/customers", {}, expect=405)
+    assert answer.json()["code"] == "method-not-allowed"
+    assert "GET" in answer.headers["Allow"]
+
+
+async def test_fields_at_fault_are_pointed_at(api):
+    answer = await api.post("/v1/customers", {"nam": "x", "allowed_users": -1}, expect=422)
+    assert {error["pointer"] for error in answer.json()["errors"]} == {"/name", "/nam", "/allowed_users"}
+    for wrong in (b"{", b"\xff\xfe", b'{"name": }', b"[]", b"null", b'"x"', b"1e999", b'{"name":"x","name"'):
+        headers = {"Content-Type": "application/json"}
+        await api.call("POST", "/v1/customers", content=wrong, headers=headers, expect=422)
+    await api.call("POST", "/v1/customers", content=b'{"name":"x"}', headers={"Content-Type": "text/plain"}, expect=422)
+    await api.call(
+        "POST", "/v1/customers", content=b"[" * 100_000, headers={"Content-Type": "application/json"}, expect=422
+    )
+    listed = await api.get("/v1/customers?limit=0", expect=422)
+    assert listed.json()["errors"] == [
+        {"pointer": "/limit", "in": "query", "message": "Input should be greater than or equal to 1"}
+    ]
+    assert (await api.post("/v1/customers", {"name": "x", "allowed_users": True})).status_code == 422
+    assert (await api.post("/v1/customers", {"name": "x", "allowed_users": 10**30})).status_code == 422
+
+
+async def test_a_body_past_the_limit_is_refused(place):
+    async with running_api(place, api_max_body_bytes=4096) as api:
+        large = json.dumps({"name": "x" * 5000}).encode()
+        headers = {"Content-Type": "application/json"}
+        await api.call("POST", "/v1/customers", content=large, headers=headers, expect=413)
+
+        async def chunks():
+            for start in range(0, len(large), 1000):
+                yield large[start : start + 1000]
+
+        await api.call("POST", "/v1/customers", content=chunks(), headers=headers, expect=413)
+
+
+async def test_every_answer_has_safe_headers_and_continues_the_trace(api):
+    trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+    for path in ("/v1/customers", "/nowhere", "/livez", "/openapi.json"):
+        answer = await api.get(path, headers={"traceparent": trace, "X-Request-Id": "req-1"})
+        assert answer.headers["X-Content-Type-Options"] == "nosniff"
+        assert answer.headers["Content-Security-Policy"].startswith("default-src 'none'")
+        assert answer.headers["X-Request-Id"] == "req-1"
+        assert answer.headers["traceparent"].split("-")[1] == trace.split("-")[1]
+        assert answer.headers["Cache-Control"] == "no-store"
+    forged = await api.get("/livez", headers={"X-Request-Id": "a b<script>"})
+    assert forged.headers["X-Request-Id"] != "a b<script>"
+    await api.post("/v1/customers", {"name": "x"}, headers={"traceparent": trace}, expect=201)
+    assert trace.split("-")[1] in (await api.events("SettingsChanged"))[0]["traceparent"]
+
+
+async def test_documents_need_no_sign_in_and_the_page_nothing_from_elsewhere(api):
+    assert (await api.get("/openapi.json", token=None, expect=200)).json()["openapi"].startswith("3.1")
+    assert (await api.get("/asyncapi.json", token=None, expect=200)).json()["asyncapi"] == "3.0.0"
+    assert (await api.get("/livez", token=None, expect=200)).text == "ok\n"
+    page = await api.get("/docs", token=None, expect=200)
+    assert "script-src 'self'" in page.headers["Content-Security-Policy"]
+    assert "http" not in page.text
+    for name in ("swagger-ui-bundle.js", "swagger-ui.css", "start.js"):
+        assert name in page.text
+        asset = await api.get(f"/docs/assets/{name}", token=None, expect=200)
+        assert len(asset.content) > 100
+    await api.get("/docs/assets/..%2Fcore.py", token=None, expect=404)
+
+
+async def test_a_repeated_request_gets_the_first_answer(api):
+    first = await api.post("/v1/customers", {"name": "Acme"}, headers=KEY, expect=201)
+    again = await api.post("/v1/customers", {"name": "Acme"}, headers=KEY, expect=201)
+    assert again.json() == first.json()
+    assert again.headers["Location"] == first.headers["Location"]
+    assert again.headers["ETag"] == first.headers["ETag"]
+    assert again.headers["Idempotent-Replay"] == "true"
+    assert len(await api.all("customers")) == 1
+    other = await api.post("/v1/customers", {"name": "Other"}, headers=KEY, expect=422)
+    assert other.json()["code"] == "idempotency-key-reused"
+    customer = first.headers["Location"]
+    await api.post(f"{customer}/domains", {"name": "acme.com"}, headers=KEY, expect=201)
+    admin = await api.token_for(customer)
+    await api.post("/v1/me/tokens", {"name": "Acme"}, headers=KEY, token=admin, expect=201)
+    with api.later(hours=25):
+        await api.post("/v1/customers", {"name": "Other"}, headers=KEY, expect=201)
+
+
+async def test_a_repeated_token_request_shows_the_same_token_which_is_stored_sealed(api):
+    first = (await api.post("/v1/me/tokens", {"name": "t"}, headers=KEY, expect=201)).json()
+    assert (await api.post("/v1/me/tokens", {"name": "t"}, headers=KEY, expect=201)).json() == first
+    assert first["token"] not in str(await api.all("idempotency"))
+
+
+async def test_a_refused_request_can_be_mended_under_its_key(api):
+    customer = await api.customer()
+    await api.post(f"{customer}/domains", {"name": "localhost"}, headers=KEY, expect=422)
+    await api.post(f"{customer}/domains", {"name": "acme.com"}, headers=KEY, expect=201)
+    for bad in ("", "x" * 300, "a\tb"):
+        await api.post("/v1/customers", {"name": "x"}, headers={"Idempotency-Key": bad}, expect=422)
+
+
+async def test_repetitions_at_the_same_time_make_one_thing(api):
+    answers = await asyncio.gather(*(api.post("/v1/customers", {"name": "A"}, headers=KEY) for _ in range(10)))
+    assert {answer.status_code for answer in answers} <= {201, 409}
+    assert {answer.json()["code"] for answer in answers if answer.status_code == 409} <= {"idempotency-in-progress"}
+    assert len(await api.all("customers")) == 1
+
+
+async def test_a_request_whose_process_died_runs_again_after_the_lease(api):
+    await api.post("/v1/customers", {"name": "A"}, headers=KEY, expect=201)
+    await api.mongo.db["idempotency"].update_one({}, {"$set": {"answer": None}})
+    await api.post("/v1/customers", {"name": "A"}, headers=KEY, expect=409)
+    with api.later(seconds=100):
+        await api.post("/v1/customers", {"name": "A"}, headers=KEY, expect=201)
+
+
+async def test_rotating_keys_moves_what_is_sealed(api, place):
+    first = (await api.post("/v1/me/tokens", {"name": "t"}, headers=KEY, expect=201)).json()
+    both = KEYS + ",2:" + "BAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQ="
+    settings = api_settings(place, secret_keys=both)
+    assert await rotate_keys(settings) == 1
+    assert await rotate_keys(settings) == 0
+    (record,) = await api.all("idempotency")
+    assert SecretBox.from_text(both).version_of(record["answer"]) == 2
+    async with running_api(place, secret_keys=both) as rotated:
+        again = await rotated.post("/v1/me/tokens", {"name": "t"}, headers=KEY, expect=201)
+        assert again.json() == first
+
+
+@pytest.mark.spec("R13")
+async def test_sizes_and_retention_stay_within_the_platforms_limits(api):
+    customer = await api.customer()
+    shown = await api.get(customer, expect=200)
+    assert shown.json()["max_message_bytes"] == 50 * 1024 * 1024
+    assert shown.json()["retention"] == {
+        "trace_days": 30, "quarantine_days": 30, "audit_days": 365, "deleted_users_days": 30,
+    }  # fmt: skip
+    too_large = await api.patch(customer, {"max_message_bytes": 50 * 1024 * 1024 + 1}, expect=422)
+    assert too_large.json()["errors"][0]["pointer"] == "/max_message_bytes"
+    too_long = await api.patch(customer, {"retention": {"trace_days": 366}}, expect=422)
+    assert too_long.json()["errors"][0]["pointer"] == "/retention/trace_days"
+    body = {"max_message_bytes": 10 * 1024 * 1024, "retention": {"trace_days": 14}, "recipient_mode": "known_only"}
+    changed = (await api.patch(customer, body, tag=shown.headers["ETag"], expect=200)).json()
+    assert changed["retention"] == shown.json()["retention"] | {"trace_days": 14}
+    assert (changed["max_message_bytes"], changed["recipient_mode"]) == (10 * 1024 * 1024, "known_only")
+    await api.patch(customer, {"name": "x"}, tag=shown.headers["ETag"], expect=412)
+    await api.patch(customer, {"name": None}, expect=422)
+    await api.patch(customer, {"state": "suspended"}, expect=422)
+    merge = {"If-Match": "*", "Content-Type": "application/merge-patch+json"}
+    await api.call("PATCH", customer, content=b'{"name":"Merged"}', headers=merge, expect=200)
+
+
+async def test_a_customer_goes_only_when_it_holds_nothing(api):
+    customer = await api.customer()
+    token = await api.token_for(customer)
+    await api.post(f"{customer}/domains", {"name": "acme.com"}, expect=201)
+    assert (await api.delete(customer, expect=409)).json()["code"] == "customer-not-empty"
+    await api.delete(f"{customer}/domains/acme.com", expect=204)
+    await api.call("DELETE", customer, expect=428)
+    await api.delete(customer, expect=204)
+    await api.get(customer, expect=404)
+    await api.get("/v1/me", token=token, expect=401)
+
+
+@pytest.mark.spec("V3")
+async def test_a_change_and_its_event_are_both_there_or_neither(api, monkeypatch):
+    customer = await api.customer()
+    before = len(await api.events())
+
+    async def broken(*arguments, **options):
+        raise RuntimeError("no event")
+
+    monkeypatch.setattr("postern_common.outbox.append", broken)
+    answer = await api.post(f"{customer}/domains", {"name": "acme.com"}, expect=503)
+    assert answer.json()["error_id"].startswith("err_")
+    assert "no event" not in answer.text
+    await api.post(f"{customer}/sites", {"servers": [{"host": "127.0.0.9"}]}, expect=503)
+    monkeypatch.undo()
+    assert await api.all("domains") == []
+    assert await api.all("sites") == []
+    assert len(await api.events()) == before
+
+
+@pytest.mark.spec("S8")
+async def test_a_synchronisation_is_asked_for_once(api):
+    customer = await api.customer()
+    asked = await api.post(f"{customer}/directory/sync", expect=202)
+    run = asked.json()
+    assert run["state"] == "requested"
+    assert (await api.get(asked.headers["Location"], expect=200)).json() == run
+    again = (await api.post(f"{customer}/directory/sync", expect=409)).json()
+    assert (again["code"], again["existing"]) == ("sync-running", run)
+    assert (await api.get(f"{customer}/directory/runs?state=requested", expect=200)).json()["items"] == [run]
+    (event,) = await api.events("SyncRequested")
+    assert event["subject"] == run["id"]
+
+
+async def test_while_the_database_is_away_every_answer_is_temporary_and_quick(place):
+    away = ("mongodb://127.0.0.1:1/?replicaSet=rs0&directConnection=false", "nowhere")
+    async with running_api(place) as api:
+        dark = Api(api_resources(api_settings(away)))
+        began = time.monotonic()
+        answers = await asyncio.gather(
+            dark.get("/v1/customers"),
+            dark.post("/v1/auth/sign-in", {"login": "a", "password": "b"}, token=None),
+            dark.post("/v1/customers", {"name": "x"}, headers=KEY),
+        )
+        assert {answer.status_code for answer in answers} == {503}
+        assert all(int(answer.headers["Retry-After"]) >= 1 for answer in answers)
+        assert time.monotonic() - began < timedelta(seconds=15).total_seconds()
+        assert (await dark.get("/livez", token=None)).status_code == 200
+        dark.mongo.close()
+        await api.get("/v1/customers", expect=200)
+
+
+@pytest.mark.spec("V4")
+async def test_the_trace_is_filtered_and_shows_no_more_than_it_should(api):
+    customer = await api.customer()
+    scope = {"customer_id": customer.rsplit("/", 1)[-1]}
+    now = api.resources.now()
+    for number, state in enumerate(("delivered", "deferred", "delivered")):
+        await api.mongo.db["messages"].insert_one(message(number, state, now + timedelta(minutes=number)) | scope)
+    await api.mongo.db["messages"].insert_one(message(9, "delivered", now) | {"customer_id": "cus_other"})
+
+    async def ids(**query):
+        found = await api.client.get(
+            f"{customer}/messages", params=query, headers={"Authorization": "Bearer the-platform-token-of-these-tests"}
+        )
+        assert found.status_code == 200, found.text
+        return [one["id"] for one in found.json()["items"]]
+
+    assert await ids() == ["msg_2", "msg_1", "msg_0"]
+    assert await ids(sort="received_at", limit=2) == ["msg_0", "msg_1"]
+    assert await ids(sender="BOB1@sender.example") == ["msg_1"]
+    assert await ids(sender="sender.example") == ["msg_2", "msg_1", "msg_0"]
+    assert await ids(recipient="ann0@acme.com") == ["msg_0"]
+    assert await ids(subject="SUBJECT 2") == ["msg_2"]
+    assert await ids(subject="Sub.*") == []
+    assert await ids(message_id="id1@sender.example") == ["msg_1"]
+    assert await ids(queue_id="Q2") == ["msg_2"]
+    assert await ids(state="deferred") == ["msg_1"]
+    assert await ids(**{"from": (now + timedelta(seconds=30)).isoformat()}) == ["msg_2", "msg_1"]
+    assert await ids(to=(now + timedelta(seconds=30)).isoformat()) == ["msg_0"]
+    one = (await api.get(f"{customer}/messages/msg_0", expect=200)).json()
+    assert set(one) == {
+        "id", "queue_id", "message_id", "direction", "sender", "recipients", "subject", "size", "received_at", "steps",
+    }  # fmt: skip
+    assert set(one["recipients"][0]) == {"address", "state", "reply", "next_hop", "next_attempt_at"}
+    await api.get(f"{customer}/messages/msg_9", expect=404)
+    await api.get(f"{customer}/messages?from=yesterday", expect=422)
+
+
+def message(number, state, at):
+    recipient = {
+        "address": f"ann{number}@acme.com", "key": f"ann{number}@acme.com", "user_id": None, "state": state,
+        "reply": "250 2.0.0 Ok", "next_hop": "192.0.2.25:25", "attempts": 1, "next_attempt_at": None, "notify": [],
+        "orcpt": None,
+    }  # fmt: skip
+    sender = f"bob{number}@sender.example"
+    return {
+        "_id": f"msg_{number}",
+        "queue_id": f"Q{number}",
+        "direction": "inbound",
+        "sender": sender,
+        "sender_key": sender,
+        "recipients": [recipient],
+        "recipient_keys": [recipient["key"]],
+        "subject": f"Subject {number}",
+        "message_id": f"<id{number}@sender.example>",
+        "size": 1000,
+        "peer_ip": "192.0.2.1",
+        "received_at": at,
+        "version": 1,
+        "state": "done",
+        "pending_events": [],
+        "steps": [{"at": at, "actor": "smtp-edge", "what": "accepted", "detail": "from 192.0.2.1"}],
+    }

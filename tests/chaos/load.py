@@ -14,6 +14,7 @@ from typing import Final
 
 HEADER: Final = "X-Probe"
 CLIENTS: Final = 8
+PAUSE_SECONDS: Final = 0.02  # of each client between messages, so that every death falls into the stream
 
 
 class Load:
@@ -83,6 +84,7 @@ class Load:
                 else:
                     with self._lock:
                         self.taken.add(probe)
+                    time.sleep(PAUSE_SECONDS)
 
     def _number(self) -> int:
         with self._lock:

@@ -9,6 +9,7 @@ import dns.asyncresolver
 import dns.resolver
 import pytest
 
+from postern_common.addresses import parse_domain
 from postern_common.netguard import NetGuard
 from postern_dns.adapters.resolver import Limits, Resolver, configured_resolvers
 from postern_dns.inspection import Inspector
@@ -29,6 +30,7 @@ THREE = f"{TWO}@ NS ns3\nns3 A 127.0.0.3\n"
 FIRST_ZONES = {
     "plain.test": f'{NS}@ TXT "{VALUE}"\n',
     "label.test": f'{NS}_postern-challenge TXT "{VALUE}"\n@ TXT "v=spf1 -all"\n@ MX 10 mx.label.test.\n',
+    "xn--bcher-kva.test": f'{NS}_postern-challenge TXT "{VALUE}"\n',
     "split.test": f'{NS}@ TXT "postern-verification=" "{CODE[:5]}" "{CODE[5:]}"\n',
     "quoted.test": f'{NS}@ TXT "\\"{VALUE}\\""\n',
     "none.test": f"{NS}a A 192.0.2.1\n",
@@ -103,6 +105,17 @@ async def test_the_record_is_found_wherever_and_however_it_is_published(port, do
 @pytest.mark.parametrize("domain", ["split.test", "quoted.test"])
 async def test_case_31_split_and_quoted_strings_of_a_real_zone_match(port, domain):
     assert (await verdict(port, domain)).reason == "verified"
+
+
+@pytest.mark.spec("D5")
+@pytest.mark.parametrize("spelling", ["bücher.test", "xn--bcher-kva.test", "BÜCHER.test.", "XN--BCHER-KVA.TEST"])
+async def test_case_32_every_spelling_of_an_international_domain_is_the_same_zone(port, spelling):
+    assert (await verdict(port, parse_domain(spelling).ascii)).reason == "verified"
+
+
+async def test_a_domain_too_long_for_the_challenge_label_can_still_be_asked(port):
+    found = await verdict(port, ".".join(["a" * 60] * 4) + ".none.test"[: 253 - 243])
+    assert found.reason == "nxdomain"
 
 
 @pytest.mark.spec("D2", "D3")

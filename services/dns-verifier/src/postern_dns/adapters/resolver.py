@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
+import dns.exception
 import dns.message
 import dns.name
 import dns.rdataclass
@@ -24,6 +25,7 @@ from postern_dns.rules.answers import DEFINITIVE, RESOLVER, Answer, Look, Server
 
 MAX_SERVERS: Final = 16
 MAX_ALIASES: Final = 8
+MAX_TARGETS: Final = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +80,13 @@ class Resolver:
         """Ask all servers of the name's zone; with `follow`, look on where a CNAME points."""
         aliases = MAX_ALIASES if follow else 0
         try:
+            wanted = dns.name.from_text(name)
+        except dns.exception.DNSException:
+            # Too long for the DNS with the challenge label before it, so nothing can be published there.
+            return Look(name, None, (Answer(RESOLVER, Status.NXDOMAIN),))
+        try:
             async with asyncio.timeout(self._limits.look_seconds):
-                return await self._look(dns.name.from_text(name), dns.rdatatype.from_text(kind), aliases)
+                return await self._look(wanted, dns.rdatatype.from_text(kind), aliases)
         except TimeoutError:
             return Look(name, None, (Answer(RESOLVER, Status.TIMEOUT),))
 
@@ -103,9 +110,10 @@ class Resolver:
         return Look(text, zone.text, tuple(answers), cached_for)
 
     async def _follow(self, answers: list[Answer], kind: Kind, aliases_left: int) -> list[Answer]:
-        targets = {answer.target for answer in answers if answer.target is not None}
-        looks = {target: await self._look(dns.name.from_text(target), kind, aliases_left) for target in sorted(targets)}
-        return [replace(answer, followed=looks[answer.target]) if answer.target else answer for answer in answers]
+        # A zone's owner could have each server name another target, at each step: two are followed, the rest left open.
+        targets = sorted({answer.target for answer in answers if answer.target is not None})[:MAX_TARGETS]
+        looks = {target: await self._look(dns.name.from_text(target), kind, aliases_left) for target in targets}
+        return [replace(answer, followed=looks.get(answer.target or "")) for answer in answers]
 
     async def _ask_server(self, server: Server, name: dns.name.Name, kind: Kind) -> Reply:
         if not self._guard.permits(server.address):

@@ -8,7 +8,8 @@ import uvloop
 
 
 def pytest_asyncio_loop_factories(
-    config: pytest.Config, item: pytest.Item
+    config: pytest.Config,  # noqa: ARG001 - named by the hook
+    item: pytest.Item,  # noqa: ARG001 - named by the hook
 ) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
     """The one loop."""
     return {"uvloop": uvloop.new_event_loop}

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -128,10 +128,8 @@ class Client:
     async def close(self) -> None:
         """Hang up."""
         self.writer.close()
-        try:
+        with suppress(OSError):
             await self.writer.wait_closed()
-        except OSError:
-            pass
 
 
 class Edge:
@@ -152,11 +150,13 @@ class Edge:
             assert (await client.reply()).startswith("220 ")
         return client
 
-    async def wait_until_empty(self) -> None:
-        """Until no connection is left."""
-        async with asyncio.timeout(10):
-            while self.port.sessions:
-                await asyncio.sleep(0.01)
+    async def wait_for_sessions(self, number: int = 0) -> None:
+        """Until so many connections are left."""
+        for _ in range(1000):
+            if len(self.port.sessions) <= number:
+                return
+            await asyncio.sleep(0.01)
+        raise TimeoutError
 
 
 @asynccontextmanager

@@ -155,7 +155,7 @@ async def test_case_54_dripping_and_silent_clients_are_dropped_and_others_served
         assert (await in_data.reply()).startswith("421 4.4.2")
         for task in drips:
             task.cancel()
-        await edge.wait_until_empty()
+        await edge.wait_for_sessions()
         assert edge.port.budget.used == 0
 
 
@@ -170,12 +170,12 @@ async def test_case_54_silence_within_a_message_ends_it():
 async def test_client_that_never_reads_is_cut_off():
     async with edge_listener(replace(QUICK, idle_commands=10**9, commands=10**9)) as edge:
         client = await edge.connect()
-        client.reader._transport.pause_reading()
+        client.writer.transport.pause_reading()  # type: ignore[attr-defined]
         with contextlib.suppress(OSError, TimeoutError):
             async with asyncio.timeout(5):
                 while edge.port.sessions:
                     await client.send(b"HELP\r\n" * 10_000)
-        await edge.wait_until_empty()
+        await edge.wait_for_sessions()
 
 
 async def test_case_55_line_end_in_an_address_makes_no_command():
@@ -264,6 +264,7 @@ async def test_large_body_is_streamed_to_the_store():
         stored = b"".join(upload.chunks)
         assert message.body == b""
         assert message.subject == "large"
+        assert message.stored_body is not None
         assert message.stored_body.size == message.size == len(stored)
         assert stored.startswith(b"Received: from client.test")
         assert stored.endswith(body)
@@ -315,7 +316,7 @@ async def test_upload_of_a_refused_or_cut_off_message_is_aborted():
         for _ in range(20):
             await client.send((b"z" * 998 + b"\r\n") * 100)
         await client.close()
-        await edge.wait_until_empty()
+        await edge.wait_for_sessions()
         await asyncio.sleep(0.05)
         assert edge.spool.uploads[1].aborted
         assert edge.port.budget.used == 0

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import os
 import ssl
 
 import pytest
@@ -24,7 +23,7 @@ def write_pair(folder, authority, name):
     for file, blob in (("tls.crt", issued.cert_chain_pems[0]), ("tls.key", issued.private_key_pem)):
         fresh = folder / (file + ".new")
         blob.write_to_path(fresh)
-        os.replace(fresh, folder / file)
+        fresh.replace(folder / file)
     return folder / "tls.crt", folder / "tls.key"
 
 
@@ -90,7 +89,7 @@ async def test_failed_handshake_ends_the_connection(secure):
     assert (await client.say("STARTTLS")).startswith("220 ")
     with contextlib.suppress(OSError):
         await client.send(b"MAIL FROM:<a@far.test>\r\nQUIT\r\n")
-    await secure.wait_until_empty()
+    await secure.wait_for_sessions()
     other = await secure.connect()
     assert (await other.say("NOOP")).startswith("250 ")
 
@@ -104,6 +103,11 @@ async def test_bare_line_end_over_tls_is_refused_with_a_reply(secure, authority)
     await client.send(b"a\nb\r\n.\r\n")
     assert (await client.reply()).startswith("521 5.5.2")
     assert await client.is_closed()
+
+
+def certificate(edge):
+    assert edge.port.tls is not None
+    return edge.port.tls
 
 
 async def served_name(edge, authority, name):
@@ -122,9 +126,9 @@ async def test_replaced_certificate_is_served_without_a_restart(tmp_path, author
         before = await edge.connect()
         await before.say("EHLO client.test")
         await start_tls(before, client_context(authority), "a.postern.test")
-        assert not edge.port.tls.reload_if_changed()
+        assert not certificate(edge).reload_if_changed()
         write_pair(tmp_path, authority, "b.postern.test")
-        assert edge.port.tls.reload_if_changed()
+        assert certificate(edge).reload_if_changed()
         assert await served_name(edge, authority, "b.postern.test") == "b.postern.test"
         assert (await before.say("NOOP")).startswith("250 ")
 
@@ -133,13 +137,13 @@ async def test_bad_pair_never_replaces_a_good_one(tmp_path, authority):
     pair = write_pair(tmp_path, authority, "a.postern.test")
     async with edge_listener(certificate=pair) as edge:
         stranger = authority.issue_cert("b.postern.test")
-        for spoil in (
-            lambda: stranger.private_key_pem.write_to_path(pair[1]),
-            lambda: pair[0].write_bytes(b"-----BEGIN CERTIFICATE-----\nnonsense\n-----END CERTIFICATE-----\n"),
-            lambda: pair[0].unlink(),
-        ):
-            spoil()
-            assert not edge.port.tls.reload_if_changed()
+        nonsense = b"-----BEGIN CERTIFICATE-----\nnonsense\n-----END CERTIFICATE-----\n"
+        for spoilt, text in ((pair[1], stranger.private_key_pem.bytes()), (pair[0], nonsense), (pair[0], None)):
+            if text is None:
+                spoilt.unlink()
+            else:
+                spoilt.write_bytes(text)
+            assert not certificate(edge).reload_if_changed()
             assert await served_name(edge, authority, "a.postern.test") == "a.postern.test"
 
 

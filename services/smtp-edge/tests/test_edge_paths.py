@@ -77,7 +77,9 @@ def test_path_is_refused(path):
 
 
 @pytest.mark.spec("F5")
-@pytest.mark.parametrize("text", ["ann@example.test", "", "<ann@example.test", "<ann@example.test>x", '<"ann@example.test>'])
+@pytest.mark.parametrize(
+    "text", ["ann@example.test", "", "<ann@example.test", "<ann@example.test>x", '<"ann@example.test>']
+)
 def test_case_49_brackets_are_not_optional(text):
     with pytest.raises(BadPath):
         split_path(text)
@@ -85,7 +87,11 @@ def test_case_49_brackets_are_not_optional(text):
 
 @pytest.mark.parametrize(
     "path",
-    [f"<{'a' * 65}@example.test>", f"<a@{'b' * 60}.{'c' * 60}.{'d' * 60}.{'e' * 60}.{'f' * 20}>", f"<a@{'x.' * 130}test>"],
+    [
+        f"<{'a' * 65}@example.test>",
+        f"<a@{'b' * 60}.{'c' * 60}.{'d' * 60}.{'e' * 60}.{'f' * 20}>",
+        f"<a@{'x.' * 130}test>",
+    ],
 )
 def test_length_limits(path):
     with pytest.raises(BadPath) as caught:
@@ -149,7 +155,14 @@ def test_rcpt_parameters():
 @pytest.mark.parametrize(
     "text",
     [
-        " SIZE", " SIZE=", " SIZE=x", " SIZE=-1", " SIZE=1 SIZE=1", " BODY=BINARYMIME", " BODY", " SMTPUTF8=1", " RET=ALL",
+    [
+        " NOTIFY=",
+        " NOTIFY=NEVER,FAILURE",
+        " NOTIFY=SUCCESS,SUCCESS",
+        " NOTIFY=ALWAYS",
+        " ORCPT=ann@x",
+        " ORCPT=rfc822;a b",
+    ],
         " ENVID=a+zz", " ENVID=" + "a" * 101, " =1", " SI_ZE=1", " SIZE=1=2", " SIZE=\u0661",
     ],
 )  # fmt: skip
@@ -160,7 +173,14 @@ def test_bad_mail_parameter(text):
 
 @pytest.mark.parametrize(
     "text",
-    [" NOTIFY=", " NOTIFY=NEVER,FAILURE", " NOTIFY=SUCCESS,SUCCESS", " NOTIFY=ALWAYS", " ORCPT=ann@x", " ORCPT=rfc822;a b"],
+    [
+        " NOTIFY=",
+        " NOTIFY=NEVER,FAILURE",
+        " NOTIFY=SUCCESS,SUCCESS",
+        " NOTIFY=ALWAYS",
+        " ORCPT=ann@x",
+        " ORCPT=rfc822;a b",
+    ],
 )
 def test_bad_rcpt_parameter(text):
     with pytest.raises((BadParameter, UnknownParameter)):

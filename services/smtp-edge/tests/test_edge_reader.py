@@ -1,5 +1,7 @@
 """The message reader: any chunking gives the same result, and only CR LF . CR LF ends a message."""
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -22,7 +24,7 @@ def read(pieces, max_size=LIMIT, max_line=LINE):
 
 def cut(data, places):
     edges = [0, *sorted(place % (len(data) + 1) for place in places), len(data)]
-    return [data[a:b] for a, b in zip(edges, edges[1:], strict=False) if a < b]
+    return [data[a:b] for a, b in pairwise(edges) if a < b]
 
 
 octets = st.lists(st.sampled_from([b"\r\n", b".", b"\r", b"\n", b"\0", b"x", b"y" * 30, b"\r\n.\r\n"]), max_size=14)
@@ -74,7 +76,9 @@ def test_what_follows_the_end_is_handed_back():
 
 
 @pytest.mark.spec("F5")
-@pytest.mark.parametrize("bare", [b"\n", b"\r", b"\r\r\n", b"\n\r", b"\n.\n", b"\n.\r\n", b"\r\n.\n", b"\r.\r", b"\r\n.\r"])
+@pytest.mark.parametrize(
+    "bare", [b"\n", b"\r", b"\r\r\n", b"\n\r", b"\n.\n", b"\n.\r\n", b"\r\n.\n", b"\r.\r", b"\r\n.\r"]
+)
 def test_bare_line_end_is_refused_at_once(bare):
     reader = DataReader(LIMIT, LINE)
     assert reader.feed(b"a" + bare + b"b\r\n") == b""

@@ -271,7 +271,7 @@ async def test_half_a_message_leaves_nothing(edge):
     await client.ready_for_data()
     await client.send(MESSAGE)
     await client.close()
-    await edge.wait_until_empty()
+    await edge.wait_for_sessions()
     assert edge.spool.messages == []
     assert edge.port.budget.used == 0
 
@@ -339,9 +339,7 @@ async def test_connections_past_the_limits_are_told_so():
         await third.close()
         await second.say("QUIT")
         await second.close()
-        async with asyncio.timeout(5):
-            while len(edge.port.sessions) > 1:
-                await asyncio.sleep(0.01)
+        await edge.wait_for_sessions(1)
         await edge.connect()
 
 

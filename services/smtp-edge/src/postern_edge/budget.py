@@ -1,7 +1,8 @@
 """How many bytes of messages this process may hold at once, over all sessions.
 
-A message is let in while there is room, and charged for what it holds. A session that already holds bytes never waits for more:
-from half of the budget on it streams its body to the store instead (DESIGN 6), so no set of sessions can block itself.
+A message is let in while there is room, and charged for what it holds. A session that already holds bytes never
+waits for more: from half of the budget on it streams its body to the store instead (DESIGN 6), so no set of
+sessions can block itself.
 """
 
 import asyncio

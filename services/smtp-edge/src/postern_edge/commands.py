@@ -1,7 +1,7 @@
 """The verbs of the inbound port: which method answers each, and what ends the session.
 
-A verb's function returns what is to be written, or None where the session answers later (DATA, STARTTLS, an awaited hook).
-There is no AUTH here (it has a port of its own), VRFY tells nothing, EXPN does not exist.
+A verb's function returns what is to be written, or None where the session answers later (DATA, STARTTLS, an awaited
+hook). There is no AUTH here (it has a port of its own), VRFY tells nothing, EXPN does not exist.
 """
 
 import re
@@ -17,10 +17,12 @@ if TYPE_CHECKING:
     from postern_edge.protocol import EdgeSMTP
 
 Answer = Reply | bytes | None
-# RFC 5321 4.1.1.1 wants a domain or a literal; RFC 5321 4.1.4 wants leniency. What may not be is what breaks a Received line.
+# RFC 5321 4.1.1.1 wants a domain or a literal, RFC 5321 4.1.4 leniency. Refused is what would break a Received line.
 _HELO_NAME: Final = re.compile(r"[A-Za-z0-9._:\[\]-]{1,255}")
 _CONTROL: Final = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
-_HTTP: Final = re.compile(rb"(?:GET|POST|PUT|HEAD|OPTIONS|CONNECT|DELETE|PATCH|TRACE|PRI) |.*HTTP/\d|Host:", re.IGNORECASE)
+_HTTP: Final = re.compile(
+    rb"(?:GET|POST|PUT|HEAD|OPTIONS|CONNECT|DELETE|PATCH|TRACE|PRI) |.*HTTP/\d|Host:", re.IGNORECASE
+)
 
 
 def _always(reply: Reply) -> Callable[["EdgeSMTP", str], Answer]:

@@ -1,8 +1,8 @@
 """The seams between the listener and what stands behind it: the recipient directory and the spool.
 
-The listener promises to call `RecipientDirectory.lookup` once for each RCPT and `Spool.accept` once for each message, and to
-say 250 only after `accept` has returned. The implementations promise never to block the loop in `lookup`, and to return from
-`accept` only when the message would survive the death of any one process.
+The listener promises to call `RecipientDirectory.lookup` once for each RCPT and `Spool.accept` once for each
+message, and to say 250 only after `accept` has returned. The implementations promise never to block the loop in
+`lookup`, and to return from `accept` only when the message would survive the death of any one process.
 """
 
 from dataclasses import dataclass
@@ -79,7 +79,9 @@ class RecipientDirectory(Protocol):
     """Who takes mail here, answered from memory."""
 
     def lookup(self, mailbox: Mailbox) -> RecipientAnswer:
-        """Say whether mail for this mailbox is taken; `rules.recipients.decide` holds the rule, the directory the facts."""
+        """Say whether mail for this mailbox is taken; `rules.recipients.decide` holds the rule, the directory the
+        facts.
+        """
 
 
 class BodyUpload(Protocol):

@@ -1,7 +1,8 @@
 """Opens a port, keeps its deadlines, its certificate and its counts, and empties it when the service stops.
 
-Time limits cost no timer for each connection: one sweep looks at all deadlines several times a second. `drain` refuses new
-connections at once, lets messages under way end, says 421 to everybody else, and cuts off what is left when its time is over.
+Time limits cost no timer for each connection: one sweep looks at all deadlines several times a second. `drain`
+refuses new connections at once, lets messages under way end, says 421 to everybody else, and cuts off what is left
+when its time is over.
 """
 
 import asyncio

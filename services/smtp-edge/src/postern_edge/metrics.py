@@ -10,20 +10,23 @@ from postern_edge.replies import Reply
 _SIZES: Final = (1024, 4096, 16384, 65536, 262144, 1048576, 4194304, 16777216, 67108864)
 _SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800)
 
-CONNECTIONS: Final = Counter("postern_edge_connections_total", "Connections by outcome.", ["outcome"])  # taken, refused
+# outcome: taken, refused
+CONNECTIONS: Final = Counter("postern_edge_connections_total", "Connections by outcome.", ["outcome"])
 SESSIONS: Final = Gauge("postern_edge_sessions", "Connections open now.")
 # verb: the SMTP verbs, `other`; class: 2xx, 3xx, 4xx, 5xx
 COMMANDS: Final = Counter("postern_edge_commands_total", "Commands by verb and class of reply.", ["verb", "class"])
 RECEIVED: Final = Counter("postern_edge_received_bytes_total", "Bytes read from clients.")
-MESSAGES: Final = Counter("postern_edge_messages_total", "Messages by outcome.", ["outcome"])  # accepted, refused, deferred
+# outcome: accepted, refused, deferred
+MESSAGES: Final = Counter("postern_edge_messages_total", "Messages by outcome.", ["outcome"])
 MESSAGE_SIZE: Final = Histogram("postern_edge_message_size_bytes", "Size of accepted messages.", buckets=_SIZES)
 # phase: data (from 354 to the end of the message), spool (until durable), tls (handshake)
 PHASE: Final = Histogram("postern_edge_phase_seconds", "Time spent by phase.", ["phase"], buckets=_SECONDS)
 HELD: Final = Gauge("postern_edge_held_bytes", "Bytes of messages held in memory.")
 STREAMED: Final = Counter("postern_edge_streamed_bodies_total", "Bodies streamed to the store while they were read.")
-CERTIFICATE_EXPIRY: Final = Gauge("postern_edge_certificate_expiry_seconds", "Time at which the certificate ends, Unix.")
+CERTIFICATE_EXPIRY: Final = Gauge("postern_edge_certificate_expiry_seconds", "Unix time at which the certificate ends.")
+# outcome: replaced, refused
 CERTIFICATE_RELOADS: Final = Counter(
-    "postern_edge_certificate_reloads_total", "Certificate reloads by outcome.", ["outcome"]  # replaced, refused
+    "postern_edge_certificate_reloads_total", "Certificate reloads by outcome.", ["outcome"]
 )
 
 CONNECTIONS_TAKEN: Final = CONNECTIONS.labels("taken")

@@ -1,27 +1,37 @@
 """`EdgeSMTP`: one client's connection on the inbound port.
 
-It is aiosmtpd's `SMTP` to whoever handles it (session, envelope, hooks), but reads and answers by itself: no stream, no task and
-no timer for each connection. Commands are answered as they lie in the buffer, those of one packet in one write (RFC 2920).
-The message is fed to its `Intake` a chunk at a time. Only what must wait becomes a task: a hook that says so, the spool, TLS.
+It is aiosmtpd's `SMTP` to whoever handles it (session, envelope, hooks), but reads and answers by itself: no
+stream, no task and no timer for each connection. Commands are answered as they lie in the buffer, those of one
+packet in one write (RFC 2920). The message is fed to its `Intake` a chunk at a time. Only what must wait becomes a
+task: a hook that says so, the spool, TLS.
 
-It promises: lines end in CR LF or the session does; nothing sent before the TLS handshake is read after it; bounded memory and
-time whatever the client sends; 451 for every surprise, with the cause in the log under an `error_id`.
+It promises: lines end in CR LF or the session does; nothing sent before the TLS handshake is read after it; bounded
+memory and time whatever the client sends; 451 for every surprise, with the cause in the log under an `error_id`.
 """
 
 import asyncio
 import math
 import ssl
 from collections.abc import Awaitable, Coroutine
-from contextlib import suppress
-from typing import Any, Final, cast
+from typing import Any, cast
 
 import structlog
-from aiosmtpd.smtp import SMTP
 
 from postern_common.errors import Temporary
 from postern_common.ids import new_id
 from postern_edge import metrics, replies
 from postern_edge.commands import OTHER, PRODUCTIVE, VERBS, Answer, decode_argument, is_foreign, is_tls_hello
+from postern_edge.connection import (
+    BY_INTAKE,
+    BY_READ_AHEAD,
+    BY_WRITES,
+    CLOSING,
+    COMMAND,
+    DATA,
+    TLS,
+    WAITING,
+    Connection,
+)
 from postern_edge.inbound.data import Intake
 from postern_edge.interfaces import TlsInfo
 from postern_edge.limits import COMMAND_FLOOD, COMMAND_LINE, READ_AHEAD
@@ -32,48 +42,18 @@ from postern_edge.session import EdgeEnvelope, EdgeSession
 log = structlog.get_logger()
 
 
-# What the next octets of the client are. Plain numbers: they are looked at for every packet.
-COMMAND: Final = 0
-DATA: Final = 1
-WAITING: Final = 2  # commands, read ahead until the answer to the last one is there
-TLS: Final = 3  # the handshake; what comes after it is read ahead
-CLOSING: Final = 4  # discarded: the last reply is on its way
-
-# Why reading is paused, as bits.
-BY_READ_AHEAD: Final = 1
-BY_WRITES: Final = 2
-BY_INTAKE: Final = 4
-
-
-class EdgeSMTP(SMTP):
+class EdgeSMTP(Connection):
     """A connection; the methods without underscore are for `commands`, the hooks and the listener."""
 
-    session: EdgeSession
     envelope: EdgeEnvelope
-    transport: asyncio.Transport
 
     def __init__(self, port: Port, loop: asyncio.AbstractEventLoop) -> None:
-        # aiosmtpd's own constructor makes a stream, looks for hooks and logs, for each connection; what it would set and
-        # others read is set here.
-        self.loop = loop
-        self.port = port
-        self._limits = port.limits
-        self.event_handler = port.handler
-        self.hostname = port.hostname
+        super().__init__(port, loop)
         self.messages_left = port.limits.messages
-        self.deadline = math.inf
-        self._state = COMMAND
-        self._buffer = b""
-        self._position = 0  # where in the buffer the next command begins
         self._verb = OTHER  # of the command that is being answered
-        self._out: list[bytes] = []
-        self._pauses = 0
         self._intake: Intake | None = None
         self._data_deadline = math.inf
         self._task: asyncio.Task[None] | None = None
-        self._draining = False
-        self._gone = False
-        self._half_closed = False
         self._heard = False  # whether anything was read yet
         self._bad_commands = self._errors = self._idle_commands = self._commands = 0
 
@@ -107,11 +87,6 @@ class EdgeSMTP(SMTP):
             elif len(self._buffer) > READ_AHEAD:
                 self._pause(BY_READ_AHEAD)
 
-    def eof_received(self) -> bool:
-        """The client sends no more; it may still read the answer to what it sent."""
-        self._half_closed = True
-        return self._state == WAITING and self.session.tls is None
-
     def connection_lost(self, error: Exception | None) -> None:
         """The connection is gone; a message that is being spooled is spooled none the less."""
         if self._gone:
@@ -121,39 +96,6 @@ class EdgeSMTP(SMTP):
         self.deadline = math.inf
         self._drop_intake()
         self.port.leave(self, self.session.peer_ip)
-
-    def pause_writing(self) -> None:
-        """The client does not read our replies: answer nothing more until it does."""
-        self._pause(BY_WRITES)
-
-    def resume_writing(self) -> None:
-        """The client reads again."""
-        self._resume(BY_WRITES)
-        if self._state == COMMAND:
-            self._pump()
-
-    # -- What the listener calls ---------------------------------------------------------------------------------------
-
-    def expire(self) -> None:
-        """The deadline has passed: end the session, at the second time without a word."""
-        if self._state == CLOSING:
-            self.deadline = math.inf
-            self.transport.abort()
-            return
-        reply = replies.DATA_TOO_SLOW if self._state == DATA else replies.IDLE_TOO_LONG
-        log.info("session_expired", reply=reply.id, peer_ip=self.session.peer_ip)
-        self.close_with(reply)
-
-    def drain(self) -> None:
-        """The service stops: a message under way may end, anything else ends now."""
-        self._draining = True
-        if self._state == COMMAND:
-            self.close_with(replies.GOING_DOWN)
-
-    @property
-    def is_closing(self) -> bool:
-        """Whether nothing but the last reply is left."""
-        return self._state == CLOSING
 
     # -- What commands and hooks call ----------------------------------------------------------------------------------
 
@@ -188,34 +130,6 @@ class EdgeSMTP(SMTP):
     def intake_has_room(self) -> None:
         """The store has caught up with the message."""
         self._resume(BY_INTAKE)
-
-    def quit(self) -> None:
-        """Say good-bye and close."""
-        self._state = CLOSING
-        self._buffer, self._position = b"", 0
-        self.transport.write(b"".join((*self._out, replies.BYE.wire)))
-        self._out.clear()
-        self.deadline = self.loop.time() + self._limits.linger_seconds
-        self.transport.close()
-
-    def close_with(self, reply: Reply) -> None:
-        """Say a last word; then read and discard for a while, so that the client can read it before the socket closes."""
-        if self._state == CLOSING:
-            return
-        self._state = CLOSING
-        self._drop_intake()
-        self._buffer, self._position = b"", 0
-        self.transport.write(b"".join((*self._out, reply.wire)))
-        self._out.clear()
-        self.deadline = self.loop.time() + self._limits.linger_seconds
-        if self._pauses:
-            self._pauses = 0
-            self.transport.resume_reading()
-        if self.session.tls is None and self.transport.can_write_eof() and not self._half_closed:
-            with suppress(OSError):  # the client may be gone already
-                self.transport.write_eof()
-        else:
-            self.transport.close()
 
     # -- Commands ------------------------------------------------------------------------------------------------------
 
@@ -301,11 +215,6 @@ class EdgeSMTP(SMTP):
             self.close_with(replies.TOO_MANY_ERRORS)
         elif self._idle_commands > limits.idle_commands or self._commands > limits.commands:
             self.close_with(replies.TOO_MANY_COMMANDS)
-
-    def _flush(self) -> None:
-        if self._out:
-            self.transport.write(self._out[0] if len(self._out) == 1 else b"".join(self._out))
-            self._out.clear()
 
     # -- The message ---------------------------------------------------------------------------------------------------
 
@@ -435,22 +344,6 @@ class EdgeSMTP(SMTP):
         self._state = COMMAND
         self._restart_clock()
         self._pump()
-
-    # -- Small things --------------------------------------------------------------------------------------------------
-
-    def _restart_clock(self) -> None:
-        self.deadline = self.loop.time() + self._limits.command_seconds
-
-    def _pause(self, why: int) -> None:
-        if not self._pauses:
-            self.transport.pause_reading()
-        self._pauses |= why
-
-    def _resume(self, why: int) -> None:
-        if self._pauses & why:
-            self._pauses &= ~why
-            if not self._pauses and not self._gone:
-                self.transport.resume_reading()
 
     def _surprise(self, error: Exception) -> Reply:
         """What is not known is temporary (DESIGN, convention 7); the cause goes to the log only."""

@@ -1,8 +1,9 @@
 """Reads the message after DATA in whatever chunks the socket gives, and never holds what will be refused.
 
-Only CR LF "." CR LF ends a message (RFC 5321 4.1.1.4). A bare CR or a bare LF anywhere before it is a `BARE_LINE_END` at once,
-also where a chunk's border falls between two octets, so that nothing that another server could take for the end of a message
-passes (SMTP smuggling). Whatever the chunks, the result is the same. The bytes are scanned a chunk at a time, never again.
+Only CR LF "." CR LF ends a message (RFC 5321 4.1.1.4). A bare CR or a bare LF anywhere before it is a
+`BARE_LINE_END` at once, also where a chunk's border falls between two octets, so that nothing that another server
+could take for the end of a message passes (SMTP smuggling). Whatever the chunks, the result is the same. The bytes
+are scanned a chunk at a time, never again.
 """
 
 from enum import IntEnum
@@ -26,9 +27,9 @@ class Fault(IntEnum):
 class DataReader:
     """One message under way.
 
-    `feed` takes the next bytes and returns what follows the message's end, or None while it has not come. `parts` then hold
-    the body with dots unstuffed, `size` its length and `kept` what lies in `parts`; after a fault the body is dropped
-    and only the end is looked for.
+    `feed` takes the next bytes and returns what follows the message's end, or None while it has not come. `parts`
+    then hold the body with dots unstuffed, `size` its length and `kept` what lies in `parts`; after a fault the
+    body is dropped and only the end is looked for.
     """
 
     __slots__ = ("_held", "_line", "_max_line", "_max_size", "fault", "kept", "parts", "received", "size")

@@ -1,8 +1,8 @@
 """Every reply that the edge says, as data: no other module holds an SMTP reply.
 
-Each has an id of its own (`E5112`: class, subject, detail of the enhanced code, and a number), so that a line in somebody's
-bounce leads to one line here and to one event in our log. The text is public: it names no host, no tenant and no cause that
-is ours. RFC 5321 4.2 has the codes, RFC 3463 and RFC 5248 the enhanced codes.
+Each has an id of its own (`E5112`: class, subject, detail of the enhanced code, and a number), so that a line in
+somebody's bounce leads to one line here and to one event in our log. The text is public: it names no host, no
+tenant and no cause that is ours. RFC 5321 4.2 has the codes, RFC 3463 and RFC 5248 the enhanced codes.
 """
 
 from dataclasses import dataclass, field

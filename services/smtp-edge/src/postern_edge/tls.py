@@ -1,8 +1,8 @@
 """The listener's certificate, replaced live when its files change.
 
-Kubernetes swaps mounted secrets under a running process. A new pair is read into a context of its own and replaces the old one
-only when it is whole: certificate and key belong together and the certificate has not ended. Sessions keep the context that
-they began with.
+Kubernetes swaps mounted secrets under a running process. A new pair is read into a context of its own and replaces
+the old one only when it is whole: certificate and key belong together and the certificate has not ended. Sessions
+keep the context that they began with.
 """
 
 import asyncio

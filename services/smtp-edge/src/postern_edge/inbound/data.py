@@ -1,8 +1,9 @@
 """DATA: takes one message in, from 354 to the reply after its end (SPEC R4, R13, F5).
 
-Bytes come in by `feed`, on the loop and without waiting. A body that grows past 1 MiB, or a smaller one when memory is tight,
-leaves for the store while it is read; while the store is slower than the client, `congested` asks for a pause. `finish` says
-250 only when the spool has the message durably; whatever goes wrong instead is temporary, and nothing is kept.
+Bytes come in by `feed`, on the loop and without waiting. A body that grows past 1 MiB, or a smaller one when memory
+is tight, leaves for the store while it is read; while the store is slower than the client, `congested` asks for a
+pause. `finish` says 250 only when the spool has the message durably; whatever goes wrong instead is temporary, and
+nothing is kept.
 """
 
 import asyncio

@@ -1,8 +1,9 @@
 """The hooks of the inbound port, in the order of a transaction.
 
-They are named and called as aiosmtpd's are (`server, session, envelope, …`), with two differences: they get the text after
-`FROM:` and `TO:` unparsed and return a `Reply`. A hook that need not wait returns it at once, which costs no task; one that must
-(a DNS look-up, a callout) returns an awaitable of it, and the session reads no further command until it is there.
+They are named and called as aiosmtpd's are (`server, session, envelope, …`), with two differences: they get the
+text after `FROM:` and `TO:` unparsed and return a `Reply`. A hook that need not wait returns it at once, which
+costs no task; one that must (a DNS look-up, a callout) returns an awaitable of it, and the session reads no further
+command until it is there.
 """
 
 from collections.abc import Awaitable
@@ -61,9 +62,7 @@ class InboundHandler:
     def _intake(self, server: "EdgeSMTP", session: EdgeSession, envelope: EdgeEnvelope) -> Intake:
         return Intake(server.port, session, envelope, self._spool, server.intake_has_room)
 
-    async def _intake_later(
-        self, server: "EdgeSMTP", session: EdgeSession, envelope: EdgeEnvelope
-    ) -> Intake | Reply:
+    async def _intake_later(self, server: "EdgeSMTP", session: EdgeSession, envelope: EdgeEnvelope) -> Intake | Reply:
         if not await server.port.budget.wait_for_room(server.port.limits.budget_wait_seconds):
             return replies.TOO_BUSY
         return self._intake(server, session, envelope)

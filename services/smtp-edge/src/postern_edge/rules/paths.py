@@ -1,8 +1,9 @@
 """Reverse and forward paths of MAIL and RCPT (RFC 5321 4.1.2, RFC 6531 3.3), parsed cheaply and strictly.
 
-A plain `<local@domain>` is settled by one regular expression; quoted local parts, address literals, source routes and
-international addresses take the long way. Two departures from the letter, both harmless: underscores are let through in a
-domain's labels, since senders' host names have them, and source routes are read and ignored (RFC 5321 appendix C).
+A plain `<local@domain>` is settled by one regular expression; quoted local parts, address literals, source routes
+and international addresses take the long way. Two departures from the letter, both harmless: underscores are let
+through in a domain's labels, since senders' host names have them, and source routes are read and ignored (RFC 5321
+appendix C).
 """
 
 import re

@@ -1,7 +1,7 @@
 """Whether mail for one recipient is taken (SPEC D7, R4, R13, U4).
 
-The directory gathers the facts from its snapshot; this decides. What is not known for certain is put off, never refused: a
-450 or 451 costs a sender some minutes, a wrong 550 costs the message.
+The directory gathers the facts from its snapshot; this decides. What is not known for certain is put off, never
+refused: a 450 or 451 costs a sender some minutes, a wrong 550 costs the message.
 """
 
 from collections.abc import Callable
@@ -30,8 +30,8 @@ class Verdict(Enum):
 class DomainFacts:
     """What the snapshot holds about a domain: its state and its customer's settings.
 
-    `users_current` is false while the users cannot be read, or when the customer's last good directory sync is older than
-    twice its interval. `customer_id` is "" where no customer has verified the domain.
+    `users_current` is false while the users cannot be read, or when the customer's last good directory sync is
+    older than twice its interval. `customer_id` is "" where no customer has verified the domain.
     """
 
     state: DomainState
@@ -44,7 +44,9 @@ class DomainFacts:
 
 @dataclass(frozen=True, slots=True)
 class RecipientAnswer:
-    """The verdict, and for an accepted recipient whose it is; `max_message_bytes` is the customer's own limit (SPEC R13)."""
+    """The verdict, and for an accepted recipient whose it is; `max_message_bytes` is the customer's own limit (SPEC
+    R13).
+    """
 
     verdict: Verdict
     customer_id: str = ""
@@ -61,8 +63,8 @@ def decide(
 ) -> RecipientAnswer:
     """Decide on one recipient.
 
-    `domain` is None for a domain that no customer has; `find_user` gives the user's id for an address key; `readable` is
-    false while the snapshot was never loaded or is too old to be trusted.
+    `domain` is None for a domain that no customer has; `find_user` gives the user's id for an address key;
+    `readable` is false while the snapshot was never loaded or is too old to be trusted.
     """
     if not readable:
         return RecipientAnswer(Verdict.CANNOT_TELL)

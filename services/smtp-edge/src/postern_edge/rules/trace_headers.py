@@ -49,8 +49,9 @@ def received_line(hop: Hop, recipients: Sequence[str], at: datetime) -> bytes:
     tls = f"\r\n\t(using {hop.tls[0]} with cipher {hop.tls[1]})" if hop.tls else ""
     whom = f"\r\n\tfor <{recipients[0]}>" if len(recipients) == 1 else ""
     line = (
-        f"Received: from {hop.helo} ({literal}){tls}\r\n\tby {hop.hostname} with {_protocol(hop)} id {hop.queue_id}{whom};"
-        f"\r\n\t{_date(at.replace(microsecond=0))}\r\n"
+        f"Received: from {hop.helo} ({literal}){tls}\r\n"
+        f"\tby {hop.hostname} with {_protocol(hop)} id {hop.queue_id}{whom};\r\n"
+        f"\t{_date(at.replace(microsecond=0))}\r\n"
     )
     return line.encode("utf-8", "replace")
 
@@ -87,7 +88,9 @@ def scan_headers(section: bytes) -> HeaderFacts:
 
 
 def _field(section: bytes, folded: bytes, name: bytes) -> bytes:
-    """The first field of that name, unfolded (RFC 5322 2.2.3); `folded` is `section` behind one octet, in lower case."""
+    """The first field of that name, unfolded (RFC 5322 2.2.3); `folded` is `section` behind one octet, in lower
+    case.
+    """
     start = folded.find(name)
     if start < 0:
         return b""

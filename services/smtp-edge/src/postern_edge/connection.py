@@ -1,0 +1,149 @@
+"""A client's connection as octets: what is read ahead, what is written, when it is closed, and how long it may take.
+
+It knows no command. `protocol.EdgeSMTP` is the session on top of it.
+"""
+
+import asyncio
+import math
+from contextlib import suppress
+from typing import Final
+
+import structlog
+from aiosmtpd.smtp import SMTP
+
+from postern_edge import replies
+from postern_edge.port import Port
+from postern_edge.replies import Reply
+from postern_edge.session import EdgeSession
+
+log = structlog.get_logger()
+
+# What the next octets of the client are. Plain numbers: they are looked at for every packet.
+COMMAND: Final = 0
+DATA: Final = 1
+WAITING: Final = 2  # commands, read ahead until the answer to the last one is there
+TLS: Final = 3  # the handshake; what comes after it is read ahead
+CLOSING: Final = 4  # discarded: the last reply is on its way
+
+# Why reading is paused, as bits.
+BY_READ_AHEAD: Final = 1
+BY_WRITES: Final = 2
+BY_INTAKE: Final = 4
+
+
+class Connection(SMTP):
+    """An open connection; `deadline` is looked at by the listener's sweep."""
+
+    session: EdgeSession
+    transport: asyncio.Transport
+
+    def __init__(self, port: Port, loop: asyncio.AbstractEventLoop) -> None:
+        # aiosmtpd's own constructor makes a stream, looks for hooks and logs, for each connection. What it would set
+        # and others read is set here.
+        self.loop = loop
+        self.port = port
+        self.event_handler = port.handler
+        self.hostname = port.hostname
+        self.deadline = math.inf
+        self._limits = port.limits
+        self._state = COMMAND
+        self._buffer = b""
+        self._position = 0  # where in the buffer the next command begins
+        self._out: list[bytes] = []
+        self._pauses = 0
+        self._draining = False
+        self._gone = False
+        self._half_closed = False
+
+    def _pump(self) -> None:
+        """Answer what lies in the buffer."""
+        raise NotImplementedError
+
+    def _drop_intake(self) -> None:
+        """Forget the message under way."""
+        raise NotImplementedError
+
+    def eof_received(self) -> bool:
+        """The client sends no more; it may still read the answer to what it sent."""
+        self._half_closed = True
+        return self._state == WAITING and self.session.tls is None
+
+    def pause_writing(self) -> None:
+        """The client does not read our replies: answer nothing more until it does."""
+        self._pause(BY_WRITES)
+
+    def resume_writing(self) -> None:
+        """The client reads again."""
+        self._resume(BY_WRITES)
+        if self._state == COMMAND:
+            self._pump()
+
+    def expire(self) -> None:
+        """The deadline has passed: end the session, at the second time without a word."""
+        if self._state == CLOSING:
+            self.deadline = math.inf
+            self.transport.abort()
+            return
+        reply = replies.DATA_TOO_SLOW if self._state == DATA else replies.IDLE_TOO_LONG
+        log.info("session_expired", reply=reply.id, peer_ip=self.session.peer_ip)
+        self.close_with(reply)
+
+    def drain(self) -> None:
+        """The service stops: a message under way may end, anything else ends now."""
+        self._draining = True
+        if self._state == COMMAND:
+            self.close_with(replies.GOING_DOWN)
+
+    @property
+    def is_closing(self) -> bool:
+        """Whether nothing but the last reply is left."""
+        return self._state == CLOSING
+
+    def quit(self) -> None:
+        """Say good-bye and close."""
+        self._state = CLOSING
+        self._buffer, self._position = b"", 0
+        self.transport.write(b"".join((*self._out, replies.BYE.wire)))
+        self._out.clear()
+        self.deadline = self.loop.time() + self._limits.linger_seconds
+        self.transport.close()
+
+    def close_with(self, reply: Reply) -> None:
+        """Say a last word; then read and discard for a while, so that the client can read it before the socket
+        closes.
+        """
+        if self._state == CLOSING:
+            return
+        self._state = CLOSING
+        self._drop_intake()
+        self._buffer, self._position = b"", 0
+        self.transport.write(b"".join((*self._out, reply.wire)))
+        self._out.clear()
+        self.deadline = self.loop.time() + self._limits.linger_seconds
+        if self._pauses:
+            self._pauses = 0
+            self.transport.resume_reading()
+        if self.session.tls is None and self.transport.can_write_eof() and not self._half_closed:
+            with suppress(OSError):  # the client may be gone already
+                self.transport.write_eof()
+        else:
+            self.transport.close()
+
+    def _flush(self) -> None:
+        if self._out:
+            self.transport.write(self._out[0] if len(self._out) == 1 else b"".join(self._out))
+            self._out.clear()
+
+    def _restart_clock(self) -> None:
+        self.deadline = self.loop.time() + self._limits.command_seconds
+
+    def _pause(self, why: int) -> None:
+        if not self._pauses:
+            self.transport.pause_reading()
+        self._pauses |= why
+
+    def _resume(self, why: int) -> None:
+        if self._pauses & why:
+            self._pauses &= ~why
+            if not self._pauses and not self._gone:
+                self.transport.resume_reading()

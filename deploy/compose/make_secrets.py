@@ -13,7 +13,7 @@ KEY_NAME = "postern-local"
 
 
 def values() -> dict[str, tuple[str, int]]:
-    """File names with fresh contents and modes; named runs under a user of its own and reads its key after the start."""
+    """File names with fresh contents and modes; named reads its key as a user of its own."""
     tsig = base64.b64encode(secrets.token_bytes(32)).decode()
     return {
         "secret_keys": (f"1:{base64.b64encode(secrets.token_bytes(32)).decode()}\n", 0o400),

@@ -25,9 +25,13 @@ class Case:
         return f"{self.mode}: {self.sessions} x {self.octets // 1024} KiB, {kind}"
 
 
+Mode = Literal["taking", "delivering"]
+# Messages of 4 KiB and of 64 KiB in one measurement.
+_COUNTS: Final[tuple[tuple[Mode, tuple[int, int]], ...]] = (("taking", (4000, 1500)), ("delivering", (2000, 1000)))
+
 CASES: Final = tuple(
     Case(mode, sessions, octets, reuse, messages)
-    for mode, counts in (("taking", (4000, 1500)), ("delivering", (2000, 1000)))
+    for mode, counts in _COUNTS
     for octets, messages in ((4096, counts[0]), (65536, counts[1]))
     for sessions, reuse in ((20, False), (20, True), (100, False), (100, True))
 )

@@ -36,6 +36,7 @@ class Verifier:
 
     def __init__(self, mongo):
         self.mongo = mongo
+        self.bus: Bus
         self.handled = []
         self.failures = []
 
@@ -68,7 +69,7 @@ async def running():
 async def verifier(mongo, vhost, running):
     consumer = Verifier(mongo)
     consumer.bus = Bus(vhost, "dns-verifier", mongo, {DomainAdded: consumer.handle})
-    consumer.task = running(consumer.bus.run())
+    running(consumer.bus.run())
     await eventually_async(lambda: consumer.bus.ready)
     return consumer
 

@@ -11,7 +11,8 @@ def required() -> set[str]:
 
 
 def test_each_direct_dependency_has_a_reason_and_no_other_is_listed():
-    rows = [line for line in (ROOT / "docs/dependencies.md").read_text(encoding="utf-8").splitlines() if line[:2] == "| "]
+    lines = (ROOT / "docs/dependencies.md").read_text(encoding="utf-8").splitlines()
+    rows = [line for line in lines if line[:2] == "| "]
     cells = [row.split("|") for row in rows if not row.startswith(("| package", "| ---"))]
     named = {name.strip().lower() for cell in cells for name in cell[1].split(",")}
     assert all(cell[3].strip() for cell in cells)

@@ -63,37 +63,45 @@ allow_daemons() {
 
 apt() { quietly $as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq -y -o DPkg::Lock::Timeout=300 "$@"; }
 
+other_mail_server() {
+    dpkg-query -W -f='${db:Status-Abbrev}|${Package}|${Provides}\n' 2>/dev/null |
+        grep '^ii' | grep mail-transport-agent | cut -d'|' -f2 | grep -vx postfix
+}
+
 # Another mail server must not be removed for the sake of one test program: then postfix is only unpacked.
 unpack_postfix() {
-    say "another mail server is installed: unpacking postfix's smtp-sink beside the virtual environment instead"
+    say "$1 is installed: unpacking postfix's smtp-sink into .venv/debian instead of replacing it"
     mkdir -p .local/download "$venv/debian"
+    [ "$(id -u)" != 0 ] || apt update
     (cd .local/download && quietly apt-get -qq download postfix)
     quietly dpkg -x "$(ls -t .local/download/postfix_*.deb | head -n 1)" "$venv/debian"
-    LD_LIBRARY_PATH="$venv/debian/usr/lib/postfix" ldd "$venv/debian/usr/sbin/smtp-sink" | grep 'not found' >&2 &&
+    if LD_LIBRARY_PATH="$venv/debian/usr/lib/postfix" ldd "$venv/debian/usr/sbin/smtp-sink" | grep 'not found' >&2; then
         fail "smtp-sink lacks these libraries: install the Debian packages that hold them, then run this again"
-    return 0
+    fi
 }
 
 install_packages() {
     have apt-get || fail "these programs are missing and this is no Debian: $*"
-    [ -z "$as_root" ] || have sudo || fail "Debian packages are missing ($*): run this once as root, or install sudo"
-    say "installing Debian packages: $*"
-    apt update
-    unpack=
+    mail_server=
     case " $* " in
-    *" postfix "*)
-        if apt-get -s install --no-install-recommends postfix 2>/dev/null | grep -q '^Remv'; then
-            unpack=1
-            set -- $(printf '%s\n' "$@" | grep -v '^postfix$' || true)
-        else
-            echo 'postfix postfix/main_mailer_type select No configuration' | quietly $as_root debconf-set-selections
-        fi
-        ;;
+    *" postfix "*) mail_server=$(other_mail_server || true) ;;
     esac
-    forbid_daemons
-    [ $# = 0 ] || apt install --no-install-recommends "$@"
-    allow_daemons
-    [ -z "$unpack" ] || unpack_postfix
+    # shellcheck disable=SC2046  # a list of words
+    [ -z "$mail_server" ] || set -- $(printf '%s\n' "$@" | grep -vx postfix || true)
+    if [ $# != 0 ]; then
+        [ -z "$as_root" ] || have sudo || fail "Debian packages are missing ($*): run this once as root, or install sudo"
+        say "installing Debian packages: $*"
+        apt update
+        case " $* " in
+        *" postfix "*)
+            echo 'postfix postfix/main_mailer_type select No configuration' | quietly $as_root debconf-set-selections
+            ;;
+        esac
+        forbid_daemons
+        apt install --no-install-recommends "$@"
+        allow_daemons
+    fi
+    [ -z "$mail_server" ] || unpack_postfix "$mail_server"
 }
 
 packages=$(missing_packages)

@@ -1,6 +1,5 @@
 """The servers of the local stack, each asked for what the services need of it."""
 
-import asyncio
 import smtplib
 from collections.abc import Callable
 from typing import Any
@@ -16,6 +15,7 @@ from pymongo import MongoClient
 from postern_local.nameserver import Nameserver
 from postern_local.nexthop import SmtpSink
 from postern_local.unit import Unit
+from tests.servers.farm import Farm
 from tests.servers.mail import Dialogue, smtp_send
 from tests.servers.waiting import eventually
 
@@ -56,14 +56,14 @@ async def test_a_vhost_is_fresh_and_takes_quorum_queues(vhost: str):
         await message.ack()
 
 
-async def test_the_broker_keeps_confirmed_messages_over_a_kill(vhost: str, rabbitmq_unit: Unit):
+async def test_the_broker_keeps_confirmed_messages_over_a_kill(farm: Farm, vhost: str, rabbitmq_unit: Unit):
     connection = await aio_pika.connect(vhost)
     async with connection:
         channel = await connection.channel()
         await channel.declare_queue("q", durable=True, arguments={"x-queue-type": "quorum"})
         persistent = aio_pika.Message(b"one", delivery_mode=aio_pika.DeliveryMode.PERSISTENT)
         await channel.default_exchange.publish(persistent, "q")
-    await asyncio.sleep(2)  # RabbitMQ 3.10 writes the name of a queue to its disk only a moment after the declaration
+    farm.await_queues()
     rabbitmq_unit.kill()
     rabbitmq_unit.start()
     connection = await aio_pika.connect(vhost)

@@ -25,6 +25,7 @@ from postern_local.ports import free_ports
 from postern_local.process import Processes
 from postern_local.rabbitmq import Epmd, RabbitMQ
 from postern_local.unit import Part, Unit
+from tests.servers.waiting import eventually
 
 EXTERNAL = os.environ.get("POSTERN_TEST_EXTERNAL") == "1"
 
@@ -115,6 +116,12 @@ class Farm:
         name = f"test-{secrets.token_hex(6)}"
         self.management("PUT", f"/api/vhosts/{name}")
         return urlunsplit(urlsplit(self.amqp_url())._replace(path="/" + quote(name, safe="")))
+
+    def await_queues(self) -> None:
+        """Wait until a crash of the broker loses no queue; see `queues_not_on_disk`."""
+        part = self.rabbitmq().part
+        assert isinstance(part, RabbitMQ)
+        eventually(lambda: not part.queues_not_on_disk(), timeout=15)
 
     def drop_vhost(self, url: str) -> None:
         """Remove a test's vhost from a server that outlives us.

@@ -5,7 +5,6 @@ belong to this stack alone.
 """
 
 import secrets
-import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -20,9 +19,6 @@ from postern_local.services import ADMIN_LOGIN, MODULES, Service, Surroundings
 from postern_local.unit import Unit
 from tests.servers.farm import EXTERNAL, Farm
 from tests.servers.waiting import eventually
-
-# RabbitMQ 3.10 registers a queue on disk a moment after its declaration; a kill before that makes the queue unusable.
-_QUEUES_ON_DISK_SECONDS = 3.0
 
 
 class Stack:
@@ -48,7 +44,6 @@ class Stack:
         for number in range(2, edges + 1):
             self.add_edge(f"edge{number}", name)
         self.api = Api(f"http://127.0.0.1:{self.ports['API']}", self.keys.api_token)
-        self._born = time.monotonic()
 
     def _surroundings(self, settings: Mapping[str, str]) -> Surroundings:
         extra = {"POSTERN_TEST_CLOCK": str(self.clock), "POSTERN_MONGODB_DATABASE": self.database, **settings}
@@ -91,7 +86,7 @@ class Stack:
     def kill(self, name: str) -> None:
         """End a part with SIGKILL."""
         if name == "rabbitmq":
-            time.sleep(max(0.0, self._born + _QUEUES_ON_DISK_SECONDS - time.monotonic()))
+            self.farm.await_queues()
         self._part(name).kill()
 
     def restart(self, name: str) -> None:

@@ -19,10 +19,12 @@ from postern_local.nameserver import Nameserver
 from postern_local.nexthop import SmtpSink
 from postern_local.ports import Ports
 from postern_local.process import Processes
+from postern_local.rabbitmq import RabbitMQ
 from postern_local.services import Service, Surroundings, own_settings
 from postern_local.unit import Part, Unit
 
 _SERVICE_PORTS = ("API", "SMTP_IN", "OPS_API", "OPS_EDGE", "OPS_DNS", "OPS_SYNC", "OPS_DELETION")
+_QUEUES_SECONDS = 15.0
 _FIRST_PAUSE, _LONGEST_PAUSE, _SETTLED = 0.5, 30.0, 60.0
 
 
@@ -117,6 +119,9 @@ class Launcher:
         self._bring_up([*self.backends.parts, self.nameserver, self.next_hop])
         progress.title("Services")
         self._bring_up(list(self.surroundings().services()))
+        for part in self.backends.parts:
+            if isinstance(part, RabbitMQ):
+                self._await_queues(part)
 
     def surroundings(self) -> Surroundings:
         """What the services are told."""
@@ -142,6 +147,12 @@ class Launcher:
         for unit in fresh:
             with self.progress.step(unit.name):
                 unit.await_ready(90)
+
+    def _await_queues(self, broker: RabbitMQ) -> None:
+        with self.progress.step("queues on disk"):
+            deadline = time.monotonic() + _QUEUES_SECONDS
+            while broker.queues_not_on_disk() and time.monotonic() < deadline:
+                time.sleep(0.1)
 
     def watch(self, until: Callable[[], bool] = lambda: False) -> None:
         """Keep everything running until told otherwise: what dies is started again, ever later if it keeps dying."""

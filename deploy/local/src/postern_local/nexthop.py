@@ -33,11 +33,13 @@ class SmtpSink:
     def program(self) -> Program:
         """It runs as nobody where we are root, and reaches its folder as the working folder whatever lies above."""
         self.directory.mkdir(parents=True, exist_ok=True)
-        if os.geteuid() == 0:
-            shutil.chown(self.directory, "nobody")
         program, libraries = sink_program()
-        argv = (program, "-h", "mail.demo.test", *self.options, "-d", "%Y%m%d-%H%M%S.", self.address, "256")
-        return Program(self.name, argv, env=libraries, cwd=self.directory, user="nobody", grace_seconds=3)
+        # An unpacked one finds its libraries only where it may read, and `nobody` may not read everybody's home.
+        user, own = ("nobody", ()) if not libraries or os.geteuid() != 0 else (None, ("-u", "root"))
+        if user is not None and os.geteuid() == 0:
+            shutil.chown(self.directory, user)
+        argv = (program, *own, "-h", "mail.demo.test", *self.options, "-d", "%Y%m%d-%H%M%S.", self.address, "256")
+        return Program(self.name, argv, env=libraries, cwd=self.directory, user=user, grace_seconds=3)
 
     def missing(self) -> str | None:
         """Ready when it greets."""

@@ -86,7 +86,7 @@ class Customer(Output):
     plus_addressing: bool = Field(description="Whether ann+tag reaches ann.", examples=[True])
     deletion_delay_days: int | None = Field(description="Days from flag to deletion; null is never.", examples=[7])
     max_message_bytes: int = Field(description="Largest message taken, in octets.", examples=[52428800])
-    retention: Retention = Field(description="Days that things are kept.")
+    retention: Retention = Field(description="How long things are kept.")
     created_at: datetime = Field(description="When it was created.", examples=[EXAMPLE_TIME])
     updated_at: datetime = Field(description="When it was changed last.", examples=[EXAMPLE_TIME])
 

@@ -149,7 +149,7 @@ def _complete(method: str, operation: dict[str, Any]) -> None:
         operation.setdefault("parameters", []).append(dict(_IDEMPOTENCY_KEY))
     for parameter in operation.get("parameters", ()):
         if parameter["name"].lower() == "if-match":
-            parameter["required"] = True
+            parameter |= {"name": "If-Match", "required": True, "example": '"3"'}
             parameter["schema"] = {"type": "string", "maxLength": 200}
     if method == "patch":
         content = operation["requestBody"]["content"]

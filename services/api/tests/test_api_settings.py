@@ -1,0 +1,53 @@
+"""Settings of the API: what is refused before the service starts, and what is never shown."""
+
+import subprocess
+import sys
+
+import pytest
+from pydantic import ValidationError
+
+from postern_api.settings import ApiSettings
+from postern_common.settings import describe
+
+BASE = {"mongodb_uri": "mongodb://x", "amqp_url": "amqp://x"}
+
+
+def settings(**values):
+    return ApiSettings(**(BASE | values))
+
+
+def test_a_bootstrap_login_needs_a_password_worth_the_name():
+    with pytest.raises(ValidationError, match="POSTERN_API_BOOTSTRAP_PASSWORD"):
+        settings(api_bootstrap_login="root")
+    with pytest.raises(ValidationError, match="POSTERN_API_BOOTSTRAP_TOKEN"):
+        settings(api_bootstrap_token="short")
+    assert settings().bootstrap_token() == ""
+
+
+def test_secrets_come_from_files_and_are_never_shown(tmp_path):
+    file = tmp_path / "password"
+    file.write_text("a password from a file\n")
+    chosen = settings(api_bootstrap_login="root", api_bootstrap_password_file=file)
+    assert chosen.bootstrap_password() == "a password from a file"
+    shown = describe(settings(api_bootstrap_token="x" * 30))
+    assert "x" * 30 not in shown
+    assert "POSTERN_API_PORT=8080" in shown
+
+
+def test_lists_are_split_and_checked():
+    assert settings(api_own_mx_hosts="MX1.example.com., mx2.example.com").api_own_mx_hosts == (
+        "mx1.example.com",
+        "mx2.example.com",
+    )
+    with pytest.raises(ValidationError, match="api_trusted_proxies"):
+        settings(api_trusted_proxies="10.0.0.0/8,nonsense")
+
+
+def test_the_document_is_printed_without_settings_or_servers():
+    command = [sys.executable, "-m", "postern_api", "openapi"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, env={"PATH": "/usr/bin"}, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("{")
+    wrong = subprocess.run([*command[:3], "nonsense"], capture_output=True, text=True, timeout=60, check=False)
+    assert wrong.returncode == 64
+    assert "usage" in wrong.stderr

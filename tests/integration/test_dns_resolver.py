@@ -22,7 +22,7 @@ from tests.servers.zones import ZoneServer, relay, silent_server
 
 CODE = "mfzwizltoq2gk3tumfzwizltoq"
 VALUE = expected_value(CODE)
-FIRST, SECOND, SILENT = "127.0.0.1", "127.0.0.2", "127.0.0.3"
+FIRST, SECOND, SILENT, OLD, LOSSY = "127.0.0.1", "127.0.0.2", "127.0.0.3", "127.0.0.5", "127.0.0.6"
 NS = "@ NS ns1\nns1 A 127.0.0.1\n"
 TWO = f"{NS}@ NS ns2\nns2 A 127.0.0.2\n"
 THREE = f"{TWO}@ NS ns3\nns3 A 127.0.0.3\n"
@@ -51,6 +51,8 @@ FIRST_ZONES = {
     "partial.test": f'{TWO}@ TXT "{VALUE}"\n',
     "agreed.test": f'{THREE}@ TXT "{VALUE}"\n',
     "parent.test": f"{NS}mute NS ns1.mute\nns1.mute A 127.0.0.3\n",
+    "old.test": f'@ NS ns1\nns1 A 127.0.0.5\n@ TXT "{VALUE}"\n',
+    "lossy.test": f'@ NS ns1\nns1 A 127.0.0.6\n@ TXT "{VALUE}"\n',
     "lost.test": "@ NS ns.nowhere.invalid.\n",
     "lame.test": "@ NS ns1\nns1 A 127.0.0.2\n",
     "inside.test": f'@ NS ns1\nns1 A 10.1.2.3\n@ TXT "{VALUE}"\n',
@@ -73,7 +75,12 @@ def port(farm):
     units = [Unit(part, farm.processes) for part in parts]
     for unit in units:
         unit.start()
-    with silent_server(SILENT, number), relay(SECOND, number, behind):
+    with (
+        silent_server(SILENT, number),
+        relay(SECOND, number, behind),
+        relay(OLD, number, number, edns=False),
+        relay(LOSSY, number, number, lossy=True),
+    ):
         yield number
     for unit in units:
         unit.stop()
@@ -205,6 +212,13 @@ async def test_without_an_authoritative_server_the_resolver_answers_and_says_how
 async def test_answers_too_long_for_udp_come_by_tcp(port):
     look = await resolver(port).look("many.test", "TXT")
     assert len(look.records()) == 42
+
+
+@pytest.mark.parametrize("domain, address", [("old.test", OLD), ("lossy.test", LOSSY)])
+async def test_old_servers_without_edns_and_lost_questions_are_asked_again(port, domain, address):
+    found = await verdict(port, domain)
+    assert found.reason == "verified"
+    assert found.servers == ({"name": f"ns1.{domain}", "address": address, "reason": "verified"},)
 
 
 async def test_mail_records_are_read_from_the_same_servers(port):

@@ -14,6 +14,7 @@ from pathlib import Path
 import dns.exception
 import dns.message
 import dns.query
+import dns.rcode
 import dns.rdataclass
 import dns.rdatatype
 
@@ -82,10 +83,24 @@ def silent_server(address: str, port: int) -> Iterator[list[bytes]]:
 
 
 @contextmanager
-def relay(address: str, port: int, to_port: int) -> Iterator[None]:
-    """Answer at `address` and `port` (UDP) with what the server at `to_port` of 127.0.0.1 answers."""
+def relay(address: str, port: int, to_port: int, *, edns: bool = True, lossy: bool = False) -> Iterator[None]:
+    """Answer at `address` and `port` (UDP) with what the server at `to_port` of 127.0.0.1 answers.
+
+    Without `edns` it is an old server that calls EDNS a format error; a `lossy` one loses each question once.
+    """
+    lost: set[bytes] = set()
 
     def forward(question: bytes) -> bytes | None:
+        message = dns.message.from_wire(question)
+        key = message.question[0].to_text().encode()
+        if lossy and key not in lost:
+            lost.add(key)
+            return None
+        if not edns and message.edns >= 0:
+            answer = dns.message.make_response(message)
+            answer.use_edns(False)
+            answer.set_rcode(dns.rcode.FORMERR)
+            return answer.to_wire()
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sending:
             sending.settimeout(2)
             sending.sendto(question, ("127.0.0.1", to_port))

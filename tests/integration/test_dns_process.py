@@ -153,6 +153,25 @@ async def test_sigterm_lets_the_look_under_way_end(stored, surroundings):
     assert (found["last_check"]["reason"], found["lease_owner"]) == ("timeout", None)
 
 
+@pytest.mark.spec("D3", "V3")
+@pytest.mark.parametrize("server", ["mongod", "rabbitmq"])
+async def test_a_verifier_goes_on_by_itself_when_a_server_was_away(stored, surroundings, dns, server):
+    domain = await stored.domain(f"after-{server}.scratch.test")
+    await asyncio.to_thread(surroundings.kill, server)
+    await asyncio.sleep(1)
+    await asyncio.to_thread(surroundings.named.update, domain["name"], "TXT", [expected_value(domain["code"])])
+    await asyncio.to_thread(surroundings.start, server)
+    await asyncio.to_thread(surroundings.await_ready, "dns", timeout=60)
+    now = await stored.mongo.now()
+    await stored.set(DOMAINS, domain["_id"], next_check_at=now, lease_until=None, lease_owner=None)
+
+    async def told():
+        found = await stored.all(Collections.OUTBOX, name="DomainVerified", customer_id=domain["customer_id"])
+        return [entry["state"] for entry in found] == ["sent"]
+
+    await eventually_async(told, timeout=40)
+
+
 def test_readiness_and_metrics_tell_what_it_works_with(surroundings, dns):
     url = surroundings.ops_url("dns")
     ready = httpx2.get(f"{url}/readyz?verbose", trust_env=False)

@@ -118,7 +118,8 @@ install_python_packages() {
     if [ ! -x "$venv/bin/python" ] || ! "$venv/bin/python" -c 'import pip' 2>/dev/null ||
         [ "$(cut -d' ' -f1 "$stamp" 2>/dev/null || echo "$root")" != "$root" ]; then
         say "making the virtual environment .venv with $python"
-        quietly "$python" -m venv --clear "$venv"
+        rm -rf "$venv/bin" "$venv/lib" "$venv/lib64" "$venv/include"
+        quietly "$python" -m venv "$venv"
     fi
     say "installing Python packages, pinned by hash, into .venv"
     # A constraint file of the machine holds no hashes and pip would refuse it; its index and mirrors stay in use.

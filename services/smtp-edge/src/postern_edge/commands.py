@@ -95,7 +95,7 @@ def _vrfy(_: "EdgeSMTP", argument: str) -> Answer:
 
 
 def _quit(server: "EdgeSMTP", _: str) -> Answer:
-    server.quit()
+    server.hang_up(replies.BYE)
     return None
 
 

@@ -11,7 +11,7 @@ from typing import Final
 import structlog
 from aiosmtpd.smtp import SMTP
 
-from postern_edge import replies
+from postern_edge import metrics, replies
 from postern_edge.port import Port
 from postern_edge.replies import Reply
 from postern_edge.session import EdgeSession
@@ -45,6 +45,7 @@ class Connection(SMTP):
         self.event_handler = port.handler
         self.hostname = port.hostname
         self.deadline = math.inf
+        self.was_refused = False
         self._limits = port.limits
         self._state = COMMAND
         self._buffer = b""
@@ -99,27 +100,16 @@ class Connection(SMTP):
         """Whether nothing but the last reply is left."""
         return self._state == CLOSING
 
-    def quit(self) -> None:
-        """Say good-bye and close."""
-        self._state = CLOSING
-        self._buffer, self._position = b"", 0
-        self.transport.write(b"".join((*self._out, replies.BYE.wire)))
-        self._out.clear()
-        self.deadline = self.loop.time() + self._limits.linger_seconds
+    def hang_up(self, reply: Reply) -> None:
+        """Say a last word to a client that sends nothing more, and close."""
+        self._say_last(reply)
         self.transport.close()
 
     def close_with(self, reply: Reply) -> None:
-        """Say a last word; then read and discard for a while, so that the client can read it before the socket
-        closes.
-        """
+        """Say a last word; then read and discard for a while, so that the client can read it before the end."""
         if self._state == CLOSING:
             return
-        self._state = CLOSING
-        self._drop_intake()
-        self._buffer, self._position = b"", 0
-        self.transport.write(b"".join((*self._out, reply.wire)))
-        self._out.clear()
-        self.deadline = self.loop.time() + self._limits.linger_seconds
+        self._say_last(reply)
         if self._pauses:
             self._pauses = 0
             self.transport.resume_reading()
@@ -128,6 +118,15 @@ class Connection(SMTP):
                 self.transport.write_eof()
         else:
             self.transport.close()
+
+    def _say_last(self, reply: Reply) -> None:
+        self._state = CLOSING
+        self._drop_intake()
+        self._buffer, self._position = b"", 0
+        self._out.append(reply.wire)
+        self._flush()
+        self.deadline = self.loop.time() + self._limits.linger_seconds
+        metrics.CLOSED.labels(reply.id).inc()
 
     def _flush(self) -> None:
         if self._out:

@@ -101,7 +101,10 @@ class Spool(Protocol):
     """Where accepted messages are kept until they are delivered."""
 
     async def accept(self, message: AcceptedMessage) -> SpooledIds:
-        """Return when the message is durable; raises SpoolFull or Temporary when it is not, and then keeps nothing."""
+        """Return when the message is durable; raise SpoolFull or Temporary when it is not, and then keep nothing.
+
+        Either comes within a bounded time: the client waits, and a stopping service waits for it.
+        """
 
     def open_body(self, queue_id: str) -> BodyUpload:
         """Start streaming a body that is too large, or comes at too busy a time, to be held in memory (DESIGN 6)."""

@@ -86,4 +86,8 @@ class Listener:
         now = asyncio.get_running_loop().time()
         for session in list(self._port.sessions):
             if session.deadline <= now:
-                session.expire()
+                try:
+                    session.expire()
+                except Exception as error:
+                    log.error("session_not_closed", exc_info=error)
+                    session.transport.abort()

@@ -13,6 +13,8 @@ _SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2
 # outcome: taken, refused
 CONNECTIONS: Final = Counter("postern_edge_connections_total", "Connections by outcome.", ["outcome"])
 SESSIONS: Final = Gauge("postern_edge_sessions", "Connections open now.")
+# reply: an id of `replies`
+CLOSED: Final = Counter("postern_edge_closed_total", "Connections that we closed, by our last reply.", ["reply"])
 # verb: the SMTP verbs, `other`; class: 2xx, 3xx, 4xx, 5xx
 COMMANDS: Final = Counter("postern_edge_commands_total", "Commands by verb and class of reply.", ["verb", "class"])
 RECEIVED: Final = Counter("postern_edge_received_bytes_total", "Bytes read from clients.")

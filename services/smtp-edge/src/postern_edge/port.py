@@ -43,22 +43,31 @@ class Port:
         self.ehlo_in_clear = replies.ehlo_ok(hostname, limits.max_message_bytes, starttls=tls is not None)
         self.ehlo_in_tls = replies.ehlo_ok(hostname, limits.max_message_bytes, starttls=False)
         self._connections = connections
+        self._taken = 0
         self._by_address: Counter[str] = Counter()
 
     def enter(self, session: "EdgeSMTP", peer_ip: str) -> Reply | None:
-        """Count a connection; a reply refuses it."""
+        """Count a connection; a reply refuses it, and then it is not counted, so that a flood shuts out only itself."""
         network = counted_as(peer_ip)
-        refusal = admit(self._connections, len(self.sessions), self._by_address[network], draining=self.draining)
-        self._by_address[network] += 1
+        refusal = admit(self._connections, self._taken, self._by_address[network], draining=self.draining)
         self.sessions.add(session)
-        metrics.SESSIONS.inc()
-        (metrics.CONNECTIONS_REFUSED if refusal else metrics.CONNECTIONS_TAKEN).inc()
+        if refusal is None:
+            self._taken += 1
+            self._by_address[network] += 1
+            metrics.CONNECTIONS_TAKEN.inc()
+            metrics.SESSIONS.inc()
+        else:
+            session.was_refused = True
+            metrics.CONNECTIONS_REFUSED.inc()
         return refusal
 
     def leave(self, session: "EdgeSMTP", peer_ip: str) -> None:
         """Take a connection off the counts."""
         self.sessions.discard(session)
+        if session.was_refused:
+            return
         network = counted_as(peer_ip)
+        self._taken -= 1
         self._by_address[network] -= 1
         if self._by_address[network] <= 0:
             del self._by_address[network]

@@ -69,7 +69,7 @@ class EdgeSMTP(Connection):
         refusal = self.port.enter(self, self.session.peer_ip)
         if refusal is not None:
             log.info("connection_refused", reply=refusal.id, peer_ip=self.session.peer_ip)
-            self.close_with(refusal)
+            self.hang_up(refusal)
             return
         self._restart_clock()
         self.transport.write(self.port.banner)
@@ -155,7 +155,7 @@ class EdgeSMTP(Connection):
         if self._state == COMMAND and self._draining:
             self.close_with(replies.GOING_DOWN)
         elif self._state == COMMAND and self._half_closed and not self._pauses:
-            self.quit()
+            self.hang_up(replies.BYE)
 
     def _take_line(self, line: bytes) -> None:
         """Answer one line; any surprise is 451."""

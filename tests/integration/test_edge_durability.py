@@ -8,6 +8,7 @@ from pymongo.read_concern import ReadConcern
 from postern_common.documents import Collections
 from postern_common.errors import Temporary
 from postern_edge.interfaces import AcceptedRecipient
+from postern_edge.outbound.attempt import attempt
 from tests.servers.edge_inside import CUSTOMER, DOMAIN, InsideEdge, message
 from tests.servers.smtp_fake import FakeHop
 from tests.servers.waiting import eventually_async
@@ -222,7 +223,7 @@ async def test_events_of_a_dead_edge_are_swept_by_another(edges, hop):
     second = edges()
     published = record_events(second)
     await second.start()
-    second.move_clock(30)
+    second.move_clock(90)
     await no_events_left(second)
     assert [one.name for one in published] == ["MessageReceived", "MessageDelivered"]
 
@@ -236,7 +237,7 @@ async def test_events_wait_while_the_broker_is_away_and_mail_flows(edges, hop):
     await all_done(edge, 1)
     assert (await edge.one())["dispatch"] == "pending"
     await edge.start(["bus"])
-    edge.move_clock(30)
+    edge.move_clock(90)
     await no_events_left(edge)
 
 
@@ -269,3 +270,39 @@ async def no_events_left(edge):
         return found and all(one["pending_events"] == [] and one["dispatch"] is None for one in found)
 
     await eventually_async(look)
+
+
+async def test_a_delivered_message_is_not_delivered_again_when_its_account_fails(edges, hop, monkeypatch):
+    def broken(*_arguments, **_options):
+        raise ValueError("a bug")
+
+    monkeypatch.setattr("postern_edge.delivery.events_of", broken)
+    edge = edges(edge_lease_seconds=3.0)
+    await edge.seed(hop)
+    await edge.start()
+    await edge.edge.spool.accept(message())
+    await all_done(edge, 1)
+    await asyncio.sleep(0.5)
+    assert len(hop.messages) == 1
+
+
+async def test_a_bug_in_an_attempt_defers_and_others_go_on(edges, hop, monkeypatch):
+    async def broken(servers, choice, parcel, recipients):
+        if recipients[0][1].address.startswith("odd"):
+            raise RuntimeError("a bug with a secret in it")
+        return await attempt(servers, choice, parcel, recipients)
+
+    monkeypatch.setattr("postern_edge.delivery.attempt", broken)
+    edge = edges()
+    await edge.seed(hop)
+    await edge.start()
+    await edge.edge.spool.accept(message([f"odd@{DOMAIN}"]))
+    await edge.edge.spool.accept(message())
+    await all_done(edge, 1)
+
+    async def odd_deferred():
+        [odd] = await edge.documents(state="queued")
+        return odd["recipients"][0]["state"] == "deferred" and odd
+
+    odd = await eventually_async(odd_deferred)
+    assert "secret" not in str(odd["steps"])

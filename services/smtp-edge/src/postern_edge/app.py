@@ -148,6 +148,10 @@ class Edge:
         if not self.listener.is_open:
             raise Temporary("the port is not open")
 
+    async def check_clock(self) -> None:
+        """For `/readyz`: raise `ClockSkew` when what is due cannot be told (SPEC X4)."""
+        await self.queue.time.refresh()
+
     async def close(self) -> None:
         """Close the database's connections."""
         self.mongo.close()
@@ -168,6 +172,7 @@ def assemble(settings: EdgeSettings) -> Runtime:
     runtime.add_check("broker", edge.bus.check)
     runtime.add_check("directory", edge.check_directory)
     runtime.add_check("listener", edge.check_listener)
+    runtime.add_check("clock", edge.check_clock)
     runtime.on_drain("listener", lambda: edge.listener.drain(settings.drain_seconds * LISTENER_SHARE))
     runtime.on_drain("deliveries", lambda: edge.delivery.drain(settings.drain_seconds * DELIVERY_SHARE))
     runtime.on_drain("events", edge.publisher.drain)

@@ -43,11 +43,14 @@ MAX_IN_LINE: Final = 1000  # for one server; past it a message goes back to the 
 DUE_SLACK: Final = timedelta(seconds=1)
 LONGEST_PAUSE_SECONDS: Final = 15.0
 SWEEP_SECONDS: Final = 1800.0
+DEPTH_SECONDS: Final = 15.0
+SETTLE_SECONDS: Final = 5.0  # how long a stopping process waits for results that are being written
 UNFORESEEN: Final = Answer(Stage.ROUTE, 0, "an internal error; it will be tried again")
 
 T = TypeVar("T")
 log = structlog.get_logger(__name__)
 _UNDER_WAY: Final = Gauge("postern_edge_deliveries_under_way", "Messages that this process holds.")
+_DEPTH: Final = Gauge("postern_edge_queue_messages", "Messages that wait in the whole queue, up to 100,000.")
 _OUTCOMES: Final = Counter("postern_edge_recipients_total", "Recipients by outcome of an attempt.", ["outcome"])
 _NOTICES: Final = Counter("postern_edge_notices_total", "Notifications by kind.", ["kind"])  # failed … | suppressed
 _BUGS: Final = Counter("postern_edge_delivery_errors_total", "Attempts that ended by an unforeseen error.")
@@ -91,6 +94,7 @@ class Delivery:
         self._budget = seams.budget
         self._pace = pace
         self._under_way: dict[str, asyncio.Task[None]] = {}
+        self._settling: set[str] = set()
         self._emptied: list[str] = []
         self._draining = False
 
@@ -129,7 +133,7 @@ class Delivery:
     async def run(self) -> None:
         """Claim, extend leases and clear away until cancelled."""
         async with asyncio.TaskGroup() as group:
-            for work in (self._claims, self._leases, self._clear_away, self._sweeps, self._servers.run):
+            for work in (self._claims, self._leases, self._clear_away, self._sweeps, self._depth, self._servers.run):
                 group.create_task(work())
 
     async def drain(self, seconds: float) -> None:
@@ -137,9 +141,11 @@ class Delivery:
         self._draining = True
         if self._under_way:
             await asyncio.wait(set(self._under_way.values()), timeout=seconds)
-        left = list(self._under_way)
-        for task in list(self._under_way.values()):
-            task.cancel()
+        left = [message_id for message_id in self._under_way if message_id not in self._settling]
+        for message_id in left:
+            self._under_way[message_id].cancel()
+        if self._under_way:
+            await asyncio.wait(set(self._under_way.values()), timeout=SETTLE_SECONDS)
         if left:
             log.info("deliveries_given_back", messages=len(left))
             await self._queue.release(left)
@@ -193,7 +199,15 @@ class Delivery:
         if tried is None:
             await self._put_back(entry)
             return
-        await self._settle(entry, tried)
+        self._settling.add(entry.message_id)
+        try:
+            await self._settle(entry, tried)
+        except Exception:
+            _BUGS.inc()
+            log.exception("result_incomplete", message_id=entry.message_id)
+            await self._settle_barely(entry, tried)
+        finally:
+            self._settling.discard(entry.message_id)
 
     def _due(self, message: Mapping[str, Any]) -> list[int]:
         """The recipients whose turn it is, by their places."""
@@ -256,6 +270,13 @@ class Delivery:
         if conclusion.done and message["body"] is not None:
             self._emptied.append(entry.message_id)
 
+    async def _settle_barely(self, entry: Entry, tried: Sequence[Tried]) -> None:
+        """Write the recipients' states alone: a message that was delivered must not be delivered again."""
+        now = self._queue.time.now()
+        conclusion = conclude(entry.document, tried, now=now, first_retry=self._pace.first_retry, draw=random.random())
+        bare = Result(entry.message_id, entry.document["version"], conclusion.changes, conclusion.due_at, [])
+        await self._until_taken(lambda: self._queue.merge(bare))
+
     async def _build_notices(
         self, entry: Entry, conclusion: Conclusion, now: datetime
     ) -> tuple[list[Entry], set[Action]]:
@@ -312,6 +333,14 @@ class Delivery:
         while self._emptied:
             batch, self._emptied = self._emptied[:500], self._emptied[500:]
             await self._bodies.remove(batch)
+
+    async def _depth(self) -> None:
+        while True:
+            try:
+                _DEPTH.set(await self._queue.depth())
+            except Temporary as error:
+                log.info("queue_not_counted", reason=error.reason)
+            await asyncio.sleep(DEPTH_SECONDS * random.uniform(0.75, 1.25))
 
     async def _sweeps(self) -> None:
         while True:

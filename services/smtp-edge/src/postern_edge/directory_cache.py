@@ -8,6 +8,7 @@ the collection is asked to keep; without it, everything is read anew too.
 
 import asyncio
 import random
+import time
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -23,9 +24,15 @@ from postern_edge.directory_index import Directory, DirectoryIndex
 AWAIT_MS: Final = 500
 LONGEST_PAUSE_SECONDS: Final = 10.0
 READ_BATCH: Final = 5000
-_FOLLOWED: Final = (
-    Collections.CUSTOMERS, Collections.DOMAINS, Collections.SITES, Collections.USERS, Collections.ADDRESSES,
-)  # fmt: skip
+SMALL_LAG_SECONDS: Final = 5.0  # changes that come without a pause, and are this young, show that we keep up
+# What is read of each collection: which documents, and which of their fields.
+_READ: Final[Mapping[Collections, tuple[dict[str, Any], list[str] | None]]] = {
+    Collections.CUSTOMERS: ({}, None),
+    Collections.SITES: ({}, None),
+    Collections.DOMAINS: ({}, ["name", "customer_id", "state", "site_id"]),
+    Collections.USERS: ({"site_id": {"$ne": None}}, ["site_id"]),
+    Collections.ADDRESSES: ({"verified": True}, ["key", "user_id", "verified"]),
+}
 _DOCUMENT_CHANGES: Final = frozenset({"insert", "update", "replace", "delete"})
 _STREAM_LOST: Final = frozenset({136, 234, 260, 280, 286})  # capped position lost, … change stream history lost
 
@@ -81,11 +88,7 @@ class DirectoryCache:
         await self._keep_images()
         options: dict[str, Any] = {"resume_after": self._token} if self._token is not None else {}
         pipeline = [
-            {
-                "$match": {
-                    "$or": [{"ns.coll": {"$in": [name.value for name in _FOLLOWED]}}, {"operationType": "invalidate"}]
-                }
-            }
+            {"$match": {"$or": [{"ns.coll": {"$in": [name.value for name in _READ]}}, {"operationType": "invalidate"}]}}
         ]
         async with self._mongo.db.watch(
             pipeline,
@@ -102,26 +105,19 @@ class DirectoryCache:
                 if change is not None:
                     _apply(self._directory.index, change)
                     _CHANGES.inc()
-                else:
+                if change is None or time.time() - change["clusterTime"].time <= SMALL_LAG_SECONDS:
                     self._directory.alive()
                     _AGE.set(1)
-                    _ADDRESSES.set(self._directory.index.addresses)
 
     async def _read_all(self) -> None:
         index = DirectoryIndex()
-        wanted: tuple[tuple[Collections, dict[str, Any]], ...] = (
-            (Collections.CUSTOMERS, {}),
-            (Collections.SITES, {}),
-            (Collections.DOMAINS, {}),
-            (Collections.USERS, {"site_id": {"$ne": None}}),
-            (Collections.ADDRESSES, {"verified": True}),
-        )
-        for name, query in wanted:
+        for name, (query, fields) in _READ.items():
             collection = self._mongo.collection(name, PLATFORM)
-            async for document in collection.stream(query, batch_size=READ_BATCH):
+            async for document in collection.stream(query, projection=fields, batch_size=READ_BATCH):
                 _put(index, name, document["_id"], document)
         self._directory.replace(index)
         _READS.inc()
+        _ADDRESSES.set(index.addresses)
         log.info("directory_read", addresses=index.addresses, customers=len(index.customers))
 
 

@@ -14,7 +14,7 @@ from postern_edge.interfaces import AcceptedMessage, AcceptedRecipient
 
 SERVICE: Final = "smtp-edge"
 TRACE_KEPT: Final = timedelta(days=30)  # SPEC R13, counted from the end of the message's life
-PUBLISH_GRACE: Final = timedelta(seconds=10)  # how long the accepting process has before a sweeper publishes its event
+PUBLISH_GRACE: Final = timedelta(seconds=60)  # how long the accepting process has before a sweeper publishes its event
 Document = dict[str, Any]
 
 

@@ -246,3 +246,24 @@ async def test_deleting_by_hand_is_at_once_and_keeps_what_restoring_needs(api, c
     assert kept["purge_at"] - kept["deleted_at"] == timedelta(days=30)
     assert (await api.events("UserDeleted"))[0]["data"]["reason"] == "by hand"
     await add(api, customer, "ann@acme.com")
+
+
+@pytest.mark.spec("U4")
+async def test_no_address_stays_prepared_when_its_domain_is_verified_at_the_same_time(api):
+    """The verifier's transaction: the domain becomes verified, and with it the addresses that it sees."""
+    customer = await api.customer()
+    domains, addresses = (api.mongo.collection(name, PLATFORM) for name in (Collections.DOMAINS, Collections.ADDRESSES))
+
+    async def verify(name):
+        async def work(session):
+            await domains.update_one({"name": name}, {"$set": {"state": "verified"}}, session=session)
+            await addresses.update_many({"domain": name}, {"$set": {"verified": True}}, session=session)
+
+        await api.mongo.transact(work)
+
+    for number in range(12):
+        name = f"d{number}.com"
+        await api.post(f"{customer}/domains", {"name": name}, expect=201)
+        await asyncio.gather(*(add(api, customer, f"u{n}@{name}") for n in range(3)), verify(name))
+    assert {address["verified"] for address in await api.all("addresses")} == {True}
+    assert len(await api.all("addresses")) == 36

@@ -100,6 +100,7 @@ class CustomerDocument(TypedDict):
     """A tenant. Owner: api.
 
     `deletion_delay_days` None means never (SPEC S9); `last_good_sync_at` is set by directory-sync.
+    `writes` is counted up by transactions that must exclude each other; it says nothing and is no change.
     """
 
     _id: str
@@ -117,6 +118,7 @@ class CustomerDocument(TypedDict):
     created_at: datetime
     updated_at: datetime
     version: int
+    writes: NotRequired[int]
 
 
 class CheckedServer(TypedDict):
@@ -151,7 +153,8 @@ class DomainDocument(TypedDict):
     """A customer's domain. Owner: api creates, restarts and removes; dns-verifier checks, verifies and expires.
 
     `requested_at` asks for a check at once (with `next_check_at` set to the same time); the check that answers it has
-    `last_check.at >= requested_at`. `lease_until` and `lease_owner` keep two verifiers off one domain.
+    `last_check.at >= requested_at`. `lease_until` and `lease_owner` keep two verifiers off one domain. `writes` is
+    counted up by transactions that must exclude the domain's verification or removal; it is no change.
     """
 
     _id: str
@@ -179,6 +182,7 @@ class DomainDocument(TypedDict):
     created_at: datetime
     updated_at: datetime
     version: int
+    writes: NotRequired[int]
 
 
 class ServerDocument(TypedDict):

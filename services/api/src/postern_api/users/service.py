@@ -68,7 +68,7 @@ class Users:
             customer = await self._lock(session)
             await self._check_licence(customer, session)
             await self._check_site(body.site_id, session)
-            states = await self._store.domain_states(addresses.domains, session)
+            states = await self._store.hold_domains(addresses.domains, session)
             addresses.check_domains(states)
             for key, owner in (await self._store.owner_of(addresses.keys, session)).items():
                 raise addresses.taken(key, owner)
@@ -147,7 +147,7 @@ class Users:
         user_id = present["_id"]
         had = {present["email_key"], *(alias["key"] for alias in present["aliases"])}
         wanted = set(addresses.keys)
-        states = await self._store.domain_states(addresses.domains, session)
+        states = await self._store.hold_domains(addresses.domains, session)
         addresses.check_domains(states)
         for key, owner in (await self._store.owner_of(sorted(wanted - had), session)).items():
             raise addresses.taken(key, owner)

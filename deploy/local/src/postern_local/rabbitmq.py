@@ -125,7 +125,7 @@ class RabbitMQ:
 
     def _environment(self) -> dict[str, str]:
         home = str(self.directory)
-        distribution = self.distribution_port or (self.port + 20000 if self.port + 20000 < 65536 else self.port - 20000)
+        distribution = self.distribution_port or _distribution_port(self.port)
         return {
             "HOME": home,
             "RABBITMQ_NODENAME": self.node,
@@ -150,3 +150,10 @@ class RabbitMQ:
             "RUNNING_UNDER_SYSTEMD": "1",  # makes the script exec the node: one process, and it stops on SIGTERM
             "LANG": os.environ.get("LANG", "C.UTF-8"),
         }
+
+
+def _distribution_port(port: int) -> int:
+    """The port for Erlang's own traffic: RabbitMQ's usual distance above, while that stays below the kernel's range for
+    outgoing connections, which would take it now and then; else as far below.
+    """
+    return port + 20000 if port + 20000 < 32768 else max(1024, port - 8000)

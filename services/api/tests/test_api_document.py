@@ -31,6 +31,8 @@ def test_every_operation_is_explained(name, operation):
     if name.split()[0] in {"PUT", "PATCH"}:
         assert {"412", "428"} <= set(operation["responses"])
         assert any(one["name"].lower() == "if-match" and one["required"] for one in operation["parameters"])
+    if "201" in operation["responses"]:
+        assert "Location" in operation["responses"]["201"]["headers"]
     for status, answer in operation["responses"].items():
         if int(status) >= 400:
             content = answer["content"]["application/problem+json"]

@@ -98,9 +98,10 @@ def describe(app: FastAPI) -> dict[str, Any]:
             summary=app.summary,
         )
         _add_components(document)
-        for path in document["paths"].values():
-            for method, operation in path.items():
+        for path, item in document["paths"].items():
+            for method, operation in item.items():
                 _complete(method, operation)
+                _add_headers(path, method, operation)
         app.openapi_schema = document
     return app.openapi_schema
 
@@ -154,3 +155,24 @@ def _complete(method: str, operation: dict[str, Any]) -> None:
     if method == "patch":
         content = operation["requestBody"]["content"]
         content["application/merge-patch+json"] = content["application/json"]
+
+
+_LOCATION: Final[Mapping[str, Any]] = {
+    "description": "Where it is.",
+    "schema": {"type": "string"},
+    "example": "/v1/customers/cus_0192f0c1a8b47c3e9d215b7f10aa3c55",
+}
+_ETAG: Final[Mapping[str, Any]] = {
+    "description": "Names this state; send it in `If-Match` with a change.",
+    "schema": {"type": "string"},
+    "example": '"3"',
+}
+
+
+def _add_headers(path: str, method: str, operation: dict[str, Any]) -> None:
+    """Tell where a new thing is, and that a single thing carries its tag."""
+    for status, answer in operation["responses"].items():
+        if status in {"201", "202"}:
+            answer.setdefault("headers", {})["Location"] = dict(_LOCATION)
+        if status == "200" and path.endswith("}") and method in {"get", "put", "patch"}:
+            answer.setdefault("headers", {})["ETag"] = dict(_ETAG)

@@ -14,7 +14,14 @@ from tests.servers.waiting import eventually
 
 @pytest.fixture(scope="module")
 def stack(farm):
-    made = Stack(farm, settings={"POSTERN_EDGE_FIRST_RETRY_SECONDS": "1", "POSTERN_EDGE_LEASE_SECONDS": "6"})
+    made = Stack(
+        farm,
+        settings={
+            "POSTERN_EDGE_FIRST_RETRY_SECONDS": "1",
+            "POSTERN_EDGE_LEASE_SECONDS": "6",
+            "POSTERN_DNS_LEASE_SECONDS": "30",
+        },
+    )
     try:
         made.start_all()
         yield made

@@ -38,8 +38,8 @@ from postern_edge.rules.dsn import Action
 from postern_edge.rules.route import Server
 
 CLAIM_BATCH: Final = 200
-MAX_UNDER_WAY: Final = 5000
-MAX_IN_LINE: Final = 1000  # for one server; past it a message goes back to the queue for some seconds
+MAX_UNDER_WAY: Final = 10_000
+MAX_IN_LINE: Final = 3000  # for one server; past it a message goes back to the queue for some seconds
 DUE_SLACK: Final = timedelta(seconds=1)
 LONGEST_PAUSE_SECONDS: Final = 15.0
 SWEEP_SECONDS: Final = 1800.0
@@ -240,7 +240,7 @@ class Delivery:
         return tried
 
     async def _put_back(self, entry: Entry) -> None:
-        later = self._queue.time.now() + timedelta(seconds=random.uniform(5, 15))
+        later = self._queue.time.now() + timedelta(seconds=random.uniform(2, 6))
         try:
             await self._queue.release([entry.message_id], later)
         except Temporary as error:

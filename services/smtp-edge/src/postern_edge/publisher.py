@@ -17,8 +17,8 @@ from postern_common.envelope import Envelope
 from postern_common.errors import Temporary
 from postern_edge.queue import Queue
 
-BATCH: Final = 200
-GATHER_SECONDS: Final = 0.02
+BATCH: Final = 400
+GATHER_SECONDS: Final = 0.2  # so that most messages have both of their events in one batch, and one update after it
 MAX_WAITING: Final = 20_000
 LONGEST_PAUSE_SECONDS: Final = 15.0
 

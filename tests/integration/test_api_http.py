@@ -10,6 +10,7 @@ import pytest
 from postern_api.__main__ import rotate_keys
 from postern_common.secrets import SecretBox
 from tests.servers.api import KEYS, Api, api, api_resources, api_settings, place, prepared, running_api  # noqa: F401 - fixtures
+from tests.servers.waiting import eventually_async
 
 KEY = {"Idempotency-Key": "one"}
 
@@ -140,6 +141,24 @@ async def test_rotating_keys_moves_what_is_sealed(api, place):
     async with running_api(place, secret_keys=both) as rotated:
         again = await rotated.post("/v1/me/tokens", {"name": "t"}, headers=KEY, expect=201)
         assert again.json() == first
+
+
+async def test_text_that_is_no_unicode_is_refused_not_failed(api):
+    headers = {"Content-Type": "application/json"}
+    for body in (
+        rb'{"login":"\ud800","password":"x"}',
+        rb'{"login":"x","password":"\udfff"}',
+        rb'{"login":"\u0000","password":"\u0000"}',
+    ):
+        answer = await api.call("POST", "/v1/auth/sign-in", content=body, headers=headers, token=None)
+        assert answer.status_code in {401, 422}
+    for path in ("/v1/customers/%00", "/v1/customers/%ff%fe", "/v1/me/tokens/%ed%a0%80", "/v1/customers?name=%ff"):
+        answer = await api.get(path)
+        assert answer.status_code in {200, 404, 405, 422}
+    for name in ("Authorization", "Idempotency-Key", "If-Match", "X-Request-Id", "Cookie", "traceparent"):
+        for value in (b"Bearer \xff\xfe", b"postern_session=\xff", b"\xc3\x28"):
+            answer = await api.call("POST", "/v1/me/tokens", {"name": "t"}, headers={name: value})
+            assert answer.status_code in {201, 401, 409, 422}
 
 
 @pytest.mark.spec("R13")
@@ -290,3 +309,18 @@ def message(number, state, at):
         "pending_events": [],
         "steps": [{"at": at, "actor": "smtp-edge", "what": "accepted", "detail": "from 192.0.2.1"}],
     }
+
+
+async def test_a_killed_database_is_told_as_temporary_and_comes_back_by_itself(api, mongod_unit):
+    customer = await api.customer()
+    mongod_unit.kill()
+    answers = await asyncio.gather(api.get(customer), api.post(f"{customer}/domains", {"name": "acme.com"}))
+    assert {answer.status_code for answer in answers} == {503}
+    mongod_unit.start(60)
+    await eventually_async(lambda: _is_there(api, customer), timeout=30)
+    await api.post(f"{customer}/domains", {"name": "acme.com"}, expect=201)
+    assert len(await api.all("domains")) == len(await api.events("DomainAdded")) == 1
+
+
+async def _is_there(api, customer):
+    return (await api.get(customer)).status_code == 200

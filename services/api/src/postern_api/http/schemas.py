@@ -11,7 +11,9 @@ from pydantic import (
     ConfigDict,
     Field,
     GetJsonSchemaHandler,
+    SecretStr,
     StringConstraints,
+    field_validator,
 )
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
@@ -56,6 +58,15 @@ class Input(BaseModel):
     """A request's body: unknown fields are refused."""
 
     model_config = ConfigDict(extra="forbid", populate_by_name=True, str_strip_whitespace=False)
+
+    @field_validator("*", mode="after", check_fields=False)
+    @classmethod
+    def _is_unicode(cls, value: Any) -> Any:
+        """JSON can write halves of surrogate pairs, which no database and no hash takes."""
+        text = value.get_secret_value() if isinstance(value, SecretStr) else value
+        if isinstance(text, str) and any("\ud800" <= char <= "\udfff" for char in text):
+            raise ValueError("this is no valid Unicode text")
+        return value
 
 
 class Patch(Input):

@@ -45,8 +45,8 @@ class UserStore:
     async def hold_domains(self, names: Sequence[str], session: Session) -> dict[str, DomainState]:
         """The states of those of the domains that the customer has, which stay so until the transaction ends.
 
-        Writing to them makes this transaction and one that verifies or removes such a domain exclude each other, so that
-        no address is left behind as a prepared one.
+        Writing to them makes this transaction and one that verifies or removes such a domain exclude each other, so
+        that no address is left behind as a prepared one.
         """
         await self._domains.update_many({"name": {"$in": list(names)}}, {"$inc": {"writes": 1}}, session=session)
         found = await self._domains.find({"name": {"$in": list(names)}}, limit=len(names), session=session)

@@ -182,6 +182,7 @@ async def test_a_patch_changes_what_it_names_and_moves_addresses(api, customer):
 
 
 @pytest.mark.spec("X1")
+@pytest.mark.spec("T5")
 async def test_flagging_says_when_and_unflagging_calls_it_off(api, customer):
     made = await add(api, customer)
     path = f"{customer}/users/{made['id']}"

@@ -8,7 +8,7 @@ import pytest
 
 from postern_common.documents import Collections
 from postern_edge.interfaces import AcceptedRecipient
-from tests.servers.edge_inside import CUSTOMER, DOMAIN, InsideEdge, message, server
+from tests.servers.edge_inside import CUSTOMER, DOMAIN, InsideEdge, deferred, message, server, settled, states
 from tests.servers.smtp_fake import FakeHop
 from tests.servers.waiting import eventually_async
 
@@ -34,26 +34,6 @@ async def edge(mongo_uri, database, vhost, tmp_path):
     inside = InsideEdge(mongo_uri, database, vhost, test_clock=clock)
     yield inside
     await inside.close()
-
-
-async def settled(edge, state="done", **query):
-    async def look():
-        found = await edge.documents(**query)
-        return found and all(one["state"] == state and one["lease_owner"] is None for one in found) and found
-
-    return await eventually_async(look)
-
-
-async def deferred(edge):
-    async def look():
-        found = await edge.one()
-        return found["recipients"][0]["state"] == "deferred" and found["lease_owner"] is None and found
-
-    return await eventually_async(look)
-
-
-def states(document):
-    return {one["address"]: one["state"] for one in document["recipients"]}
 
 
 @pytest.mark.spec("R4")
@@ -348,30 +328,6 @@ async def test_a_large_body_is_streamed_through_unchanged(edge, hop):
         return files == 0 and await edge.raw(Collections.BODIES).count_documents({}) == 0
 
     await eventually_async(nothing_is_left)
-
-
-@pytest.mark.parametrize("stage", ["CONNECT", "EHLO", "MAIL", "RCPT", "DATA", "BODY", "END"])
-async def test_a_connection_that_breaks_defers_and_the_next_attempt_delivers(edge, hop, stage):
-    hop.disconnect_at = {stage}
-    await edge.seed(hop)
-    await edge.start()
-    await edge.edge.spool.accept(message())
-    await deferred(edge)
-    hop.disconnect_at = set()
-    edge.move_clock(120)
-    await settled(edge)
-    assert len(hop.messages) == 1
-
-
-async def test_a_hostile_reply_is_bounded_and_cleaned_before_it_is_stored(edge, hop):
-    hop.replies["MAIL"] = "451 4.0.0 \x1b[31m\x00" + "x" * 3000
-    await edge.seed(hop)
-    await edge.start()
-    await edge.edge.spool.accept(message())
-    found = await deferred(edge)
-    reply = found["recipients"][0]["reply"]
-    assert len(reply) < 600
-    assert reply.isprintable()
 
 
 @pytest.mark.spec("V5")

@@ -3,8 +3,7 @@ by one."""
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -166,11 +165,26 @@ def server(hop: Any, priority: int = 10, tls: str = "opportunistic") -> dict[str
     return {"id": "srv_1", "host": hop.host, "port": hop.port, "priority": priority, "tls": tls}
 
 
-@asynccontextmanager
-async def inside_edge(mongo_uri: str, database: str, amqp_url: str, **settings: Any) -> AsyncIterator[InsideEdge]:
-    """An edge that is closed in the end."""
-    edge = InsideEdge(mongo_uri, database, amqp_url, **settings)
-    try:
-        yield edge
-    finally:
-        await edge.close()
+async def settled(edge: InsideEdge, state: str = "done", **query: Any) -> list[dict[str, Any]]:
+    """The messages, once all of them are in `state` and nobody works on them."""
+
+    async def look():
+        found = await edge.documents(**query)
+        return found and all(one["state"] == state and one["lease_owner"] is None for one in found) and found
+
+    return await eventually_async(look)
+
+
+async def deferred(edge: InsideEdge) -> dict[str, Any]:
+    """The only message, once its first recipient is deferred."""
+
+    async def look():
+        found = await edge.one()
+        return found["recipients"][0]["state"] == "deferred" and found["lease_owner"] is None and found
+
+    return await eventually_async(look)
+
+
+def states(document: dict[str, Any]) -> dict[str, str]:
+    """Recipients with their states."""
+    return {one["address"]: one["state"] for one in document["recipients"]}

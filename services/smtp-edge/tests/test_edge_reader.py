@@ -83,7 +83,7 @@ def test_bare_line_end_is_refused_at_once(bare):
     reader = DataReader(LIMIT, LINE)
     assert reader.feed(b"a" + bare + b"b\r\n") == b""
     assert reader.fault is Fault.BARE_LINE_END
-    assert not reader.parts
+    assert reader.kept == 0
 
 
 @pytest.mark.spec("R13")
@@ -119,6 +119,5 @@ def test_case_52_nothing_is_kept_of_a_message_that_is_too_large():
     for _ in range(100):
         assert reader.feed(b"x" * 1000) is None
     assert reader.kept == 0
-    assert not reader.parts
     assert reader.feed(b"\r\n.\r\n") == b""
     assert reader.fault is Fault.TOO_LARGE

@@ -6,6 +6,7 @@ when its time is over.
 """
 
 import asyncio
+from collections.abc import Callable
 from typing import Final
 
 import structlog
@@ -67,7 +68,7 @@ class Listener:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + seconds
         for session in list(self._port.sessions):
-            session.drain()
+            _attempt(session, session.drain)
         while self._port.sessions and loop.time() < deadline:
             self._expire()
             await asyncio.sleep(_DRAIN_STEP)
@@ -86,8 +87,13 @@ class Listener:
         now = asyncio.get_running_loop().time()
         for session in list(self._port.sessions):
             if session.deadline <= now:
-                try:
-                    session.expire()
-                except Exception as error:
-                    log.error("session_not_closed", exc_info=error)
-                    session.transport.abort()
+                _attempt(session, session.expire)
+
+
+def _attempt(session: EdgeSMTP, end: Callable[[], None]) -> None:
+    """End a session; one that cannot be ended in peace is cut off, and hinders no other."""
+    try:
+        end()
+    except Exception as error:
+        log.error("session_not_closed", exc_info=error)
+        session.transport.abort()

@@ -135,6 +135,9 @@ class EdgeSMTP(Connection):
 
     def _pump(self) -> None:
         """Answer the commands that lie in the buffer, as far as they go, in one write."""
+        if self._draining and self._state == COMMAND:
+            self.close_with(replies.GOING_DOWN)  # whatever lies there: no new message begins
+            return
         if not self._heard and self._buffer:
             self._heard = True
             if is_tls_hello(self._buffer[0]):
@@ -152,9 +155,7 @@ class EdgeSMTP(Connection):
         self._buffer = self._buffer[self._position :]
         self._position = 0
         self._flush()
-        if self._state == COMMAND and self._draining:
-            self.close_with(replies.GOING_DOWN)
-        elif self._state == COMMAND and self._half_closed and not self._pauses:
+        if self._state == COMMAND and self._half_closed and not self._pauses:
             self.hang_up(replies.BYE)
 
     def _take_line(self, line: bytes) -> None:
@@ -319,12 +320,13 @@ class EdgeSMTP(Connection):
                 ssl_handshake_timeout=self._limits.tls_seconds,
                 ssl_shutdown_timeout=self._limits.linger_seconds,
             )
-        except OSError as error:  # ssl.SSLError, ConnectionError and TimeoutError are OSErrors
+        except Exception as error:  # noqa: BLE001 - the loop's edge; a loop may raise anything for a lost transport
             log.info("tls_failed", reason=type(error).__name__, peer_ip=self.session.peer_ip)
             self.transport.abort()
             self.connection_lost(error)
             return
         if transport is None or self._gone:
+            (transport or self.transport).abort()
             self.connection_lost(None)
             return
         metrics.PHASE_TLS.observe(self.loop.time() - started)
@@ -332,6 +334,9 @@ class EdgeSMTP(Connection):
 
     def _begin_again(self, transport: asyncio.Transport) -> None:
         """A session under TLS knows nothing of what was said before it (RFC 3207 4.2)."""
+        if self._pauses:  # the client was quick: what it sent is bounded, and the handshake's transport reads again
+            self._pauses = 0
+            self.transport.resume_reading()
         self.transport = transport
         before, self.session = self.session, EdgeSession(self.loop)
         self.session.peer, self.session.peer_ip = before.peer, before.peer_ip
@@ -340,7 +345,6 @@ class EdgeSMTP(Connection):
         self.session.ssl = {"ssl_object": ssl_object, "cipher": cipher}
         self.session.tls = TlsInfo(ssl_object.version(), cipher[0])
         self.reset_transaction()
-        self._pauses = 0
         self._state = COMMAND
         self._restart_clock()
         self._pump()

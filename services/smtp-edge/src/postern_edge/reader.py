@@ -27,23 +27,27 @@ class Fault(IntEnum):
 class DataReader:
     """One message under way.
 
-    `feed` takes the next bytes and returns what follows the message's end, or None while it has not come. `parts`
-    then hold the body with dots unstuffed, `size` its length and `kept` what lies in `parts`; after a fault the
-    body is dropped and only the end is looked for.
+    `feed` takes the next bytes and returns what follows the message's end, or None while it has not come. `size` is
+    the body's length with dots unstuffed, `kept` what of it lies here; after a fault the body is dropped and only the
+    end is looked for.
     """
 
-    __slots__ = ("_held", "_line", "_max_line", "_max_size", "fault", "kept", "parts", "received", "size")
+    __slots__ = ("_body", "_held", "_line", "_max_line", "_max_size", "fault", "received", "size")
 
     def __init__(self, max_size: int, max_line: int) -> None:
         self._max_size = max_size
         self._max_line = max_line
         self._held = b"\r\n"  # the message starts at a line's start: as if a line end had come before
         self._line = -2  # octets of the unfinished line, less the two that were not sent
-        self.parts: list[bytes] = []
+        self._body = bytearray()  # not a list of chunks: a client may send thousands of two octets each
         self.size = -2
-        self.kept = 0
         self.received = 0
         self.fault: Fault | None = None
+
+    @property
+    def kept(self) -> int:
+        """How many octets are held."""
+        return len(self._body)
 
     def feed(self, chunk: bytes) -> bytes | None:
         """Take the next bytes; the bytes after the message's end, or None if more of the message is to come."""
@@ -63,8 +67,8 @@ class DataReader:
 
     def take(self) -> bytes:
         """Hand out the body read so far; the caller keeps it from here on."""
-        taken = self.parts[0] if len(self.parts) == 1 else b"".join(self.parts)
-        self._drop()
+        taken = bytes(self._body)
+        self._body.clear()
         return taken
 
     def _take(self, section: bytes, *, stuffed: bool) -> None:
@@ -83,8 +87,7 @@ class DataReader:
         if b"\0" in section:
             self._refuse(Fault.NUL)
         if self.fault is None:
-            self.parts.append(section[2:] if first else section)
-            self.kept += len(section)
+            self._body += section[2:] if first else section
 
     def _measure_lines(self, section: bytes, pairs: int) -> None:
         """Hop from line end to line end by the longest line allowed; without one in reach the line is too long."""
@@ -104,11 +107,7 @@ class DataReader:
 
     def _refuse(self, fault: Fault) -> None:
         self.fault = max(fault, self.fault or fault)
-        self._drop()
-
-    def _drop(self) -> None:
-        self.parts.clear()
-        self.kept = 0
+        self._body.clear()
 
 
 def _held_back(data: bytes) -> int:

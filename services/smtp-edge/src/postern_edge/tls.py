@@ -37,7 +37,10 @@ class CertificateWatch:
         """Look for changed files for ever."""
         while True:
             await asyncio.sleep(every_seconds)
-            await asyncio.to_thread(self.reload_if_changed)
+            try:
+                await asyncio.to_thread(self.reload_if_changed)
+            except Exception as error:
+                log.error("certificate_refused", exc_info=error)
 
     def reload_if_changed(self) -> bool:
         """Replace the context if the files changed and are good; True if it was replaced."""
@@ -68,7 +71,7 @@ class CertificateWatch:
         context.minimum_version = ssl.TLSVersion.TLSv1_2  # RFC 8996
         context.options |= ssl.OP_NO_RENEGOTIATION
         try:
-            context.load_cert_chain(self._certificate, self._key)
+            context.load_cert_chain(self._certificate, self._key, password="")  # an encrypted key must not ask
             leaf = x509.load_pem_x509_certificate(self._certificate.read_bytes())
         except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
             raise CertificateError(f"certificate and key do not serve: {error}") from error

@@ -32,7 +32,7 @@ _FAULTS = {
     Fault.LINE_TOO_LONG: replies.LINE_TOO_LONG,
     Fault.TOO_LARGE: replies.TOO_LARGE,
 }
-FLOOD: Final = 4  # a message this many times its limit is not waited out
+FLOOD: Final = 4  # a message this many times the port's limit is not waited out
 _aborting: Final[set[asyncio.Task[None]]] = set()  # keeps the tasks alive
 
 
@@ -50,6 +50,7 @@ class Intake:
         self._reader = DataReader(envelope.max_message_bytes, port.limits.line_bytes)
         self._charged = min(envelope.parameters.size or HEADER // 4, HEADER)
         port.budget.charge(self._charged)
+        self._released = False
         self._started = time.monotonic()
         self._received_at = port.clock.now()
         self.queue_id = new_queue_id(self._received_at)
@@ -79,7 +80,7 @@ class Intake:
         """The reply that ends the session in the middle of the message, where one must."""
         if self._reader.fault is Fault.BARE_LINE_END:
             return replies.BARE_LINE_END
-        if self._reader.received > FLOOD * self._envelope.max_message_bytes:
+        if self._reader.received > FLOOD * self._port.limits.max_message_bytes:
             return replies.TOO_LARGE
         return None
 
@@ -105,6 +106,10 @@ class Intake:
             if self._spilling is not None:
                 await self._spilling
             reply = await self._judge()
+        except Exception:
+            metrics.MESSAGES_DEFERRED.inc()
+            await self._abort_upload()
+            raise
         finally:
             self._release()
         metrics.count_message(reply)
@@ -219,10 +224,11 @@ class Intake:
         return replies.SPOOL_FULL if isinstance(error, SpoolFull) else replies.SOME_FAILURE
 
     def _charge(self, held: int) -> None:
-        if held > self._charged or self._upload is not None:
+        if not self._released and (held > self._charged or self._upload is not None):
             self._port.budget.charge(held - self._charged)
             self._charged = held
 
     def _release(self) -> None:
         self._port.budget.charge(-self._charged)
         self._charged = 0
+        self._released = True  # a spill that is being cancelled may still come this way

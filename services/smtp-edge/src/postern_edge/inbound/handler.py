@@ -47,7 +47,7 @@ class InboundHandler:
             envelope,
             argument,
             self._directory,
-            most=port.limits.recipients,
+            limits=port.limits,
             postmaster_domain=self._postmaster_domain or port.hostname,
         )
 

@@ -4,6 +4,7 @@ import structlog
 
 from postern_edge import replies
 from postern_edge.interfaces import AcceptedRecipient, RecipientDirectory
+from postern_edge.limits import Limits
 from postern_edge.replies import Reply
 from postern_edge.rules.parameters import BadParameter, RcptParameters, UnknownParameter, parse_rcpt_parameters
 from postern_edge.rules.paths import BadPath, Mailbox, PathProblem, parse_forward_path, split_path
@@ -26,7 +27,7 @@ _REFUSED = {
 
 
 def rcpt(
-    envelope: EdgeEnvelope, argument: str, directory: RecipientDirectory, *, most: int, postmaster_domain: str
+    envelope: EdgeEnvelope, argument: str, directory: RecipientDirectory, *, limits: Limits, postmaster_domain: str
 ) -> Reply:
     """Add the recipient in `argument`, the text after `RCPT TO:`, to the transaction, or say why not."""
     if envelope.mail_from is None:
@@ -41,7 +42,7 @@ def rcpt(
         return replies.BAD_PARAMETER
     except UnknownParameter:
         return replies.UNKNOWN_PARAMETER
-    if len(envelope.recipients) >= most:
+    if len(envelope.recipients) >= limits.recipients:
         return replies.TOO_MANY_RECIPIENTS  # RFC 5321 4.5.3.1.10
     if not mailbox.domain:
         mailbox = Mailbox(mailbox.local, postmaster_domain)
@@ -50,15 +51,14 @@ def rcpt(
         reply = _REFUSED[answer.verdict]
         log.info("rcpt_refused", reply=reply.id, customer_id=answer.customer_id)
         return reply
-    return _add(envelope, mailbox, path[1:-1], parameters, answer)
+    most = limits.max_message_bytes
+    refusal = _fit_size(envelope, most if answer.max_message_bytes is None else min(answer.max_message_bytes, most))
+    return refusal or _add(envelope, mailbox, path[1:-1], parameters, answer)
 
 
 def _add(
     envelope: EdgeEnvelope, mailbox: Mailbox, original: str, parameters: RcptParameters, answer: RecipientAnswer
 ) -> Reply:
-    refusal = _fit_size(envelope, answer.max_message_bytes)
-    if refusal is not None:
-        return refusal
     address = str(mailbox)
     if address not in envelope.rcpt_tos:  # said twice, it is delivered once
         envelope.rcpt_tos.append(address)
@@ -70,17 +70,17 @@ def _add(
     return replies.RECIPIENT_OK
 
 
-def _fit_size(envelope: EdgeEnvelope, limit: int | None) -> Reply | None:
-    """Bring the customer's own limit in.
+def _fit_size(envelope: EdgeEnvelope, limit: int) -> Reply | None:
+    """Bring the customer's own limit in, which is the port's where they have none.
 
     DATA has one reply for all recipients. So customers with different limits share a transaction only if the size that
     the client declared suits them all; else the later one is asked to come in another transaction.
     """
-    if limit is None or limit == envelope.max_message_bytes:
-        return None
     declared = envelope.parameters.size
     if declared is not None and declared > limit:
         return replies.TOO_LARGE
+    if limit == envelope.max_message_bytes:
+        return None
     if declared is None and envelope.recipients:
         return replies.OTHER_SIZE_LIMIT
     envelope.max_message_bytes = min(limit, envelope.max_message_bytes)

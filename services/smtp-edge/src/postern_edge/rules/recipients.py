@@ -87,4 +87,4 @@ def _find(mailbox: Mailbox, domain: DomainFacts, find_user: Callable[[str], str 
 
 
 def _is_always_taken(mailbox: Mailbox) -> bool:
-    return mailbox.local.casefold() in ALWAYS_TAKEN
+    return unquote_local(mailbox.local).casefold() in ALWAYS_TAKEN

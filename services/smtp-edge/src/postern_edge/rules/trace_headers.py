@@ -18,6 +18,7 @@ MAX_HOPS: Final = 100  # RFC 5321 6.3 asks for at least 100
 MAX_SUBJECT: Final = 256  # characters that the trace keeps
 MAX_MESSAGE_ID: Final = 255
 _MESSAGE_ID: Final = re.compile(r"<[!-;=?-~]+>")
+_FIELD_END: Final = re.compile(rb"\r\n(?![ \t])")
 _UNPRINTABLE: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
 
 
@@ -95,14 +96,8 @@ def _field(section: bytes, folded: bytes, name: bytes) -> bytes:
     if start < 0:
         return b""
     start += len(name) - 1
-    end = start
-    while True:
-        end = section.find(b"\r\n", end)
-        if end < 0:
-            return section[start:].strip()
-        if section[end + 2 : end + 3] not in (b" ", b"\t"):
-            return section[start:end].replace(b"\r\n", b"").strip()
-        end += 2
+    end = _FIELD_END.search(section, start)
+    return section[start : end.start() if end else None].replace(b"\r\n", b"").strip()
 
 
 def _decode(value: bytes) -> str:

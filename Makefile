@@ -41,8 +41,8 @@ test-unit: bootstrap ## the tests that need no server
 test-servers: bootstrap ## integration, end to end, contract and chaos tests on real servers
 	$(PYTEST) -q tests -m "not soak and not bench" -n 2 --dist loadfile
 
-soak: bootstrap ## the fault, fuzz and load tests with their full counts, at most 60 minutes
-	timeout --foreground --signal INT 3600 $(PYTEST) -q -s libs services tests -m soak
+soak: bootstrap ## the fault, fuzz and load tests with their full counts, at most 60 minutes; goes on where it was stopped
+	timeout --foreground --signal INT 3600 $(PYTEST) -q -s -p tools.soak_resume libs services tests -m soak
 
 bench: bootstrap ## the benchmarks, beside the peers in the same run
 	$(PYTHON) -m tests.bench

@@ -1,47 +1,43 @@
 """`make soak` goes on where it was stopped."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
-from tools.soak_resume import SoakResume, passed_before
+ROOT = Path(__file__).parents[2]
+TWO_TESTS = """
+import os
+
+def test_one():
+    print("one runs")
+
+def test_two():
+    print("two runs")
+    assert "BROKEN" not in os.environ
+"""
 
 
-class Report:
-    when = "call"
-    passed = True
-
-    def __init__(self, nodeid):
-        self.nodeid = nodeid
-
-
-class Item:
-    def __init__(self, nodeid):
-        self.nodeid = nodeid
+def run(folder, **environment):
+    command = [sys.executable, "-m", "pytest", "-q", "-s", "-p", "tools.soak_resume", "test_two_of_them.py"]
+    surroundings = {**os.environ, "PYTHONPATH": str(ROOT), **environment}
+    done = subprocess.run(
+        command, cwd=folder, env=surroundings, capture_output=True, text=True, check=False, timeout=60
+    )
+    return done.returncode, "one runs" in done.stdout, "two runs" in done.stdout
 
 
-class Config:
-    def __init__(self):
-        self.hook = self
-        self.deselected = []
-
-    def pytest_deselected(self, items):
-        self.deselected += items
-
-
-def test_what_passed_is_left_out_of_the_next_run_at_the_same_commit(tmp_path: Path):
-    record = tmp_path / "kept" / "soak-passed"
-    SoakResume(record, "c1").pytest_runtest_logreport(Report("tests/a.py::one"))
-    config, items = Config(), [Item("tests/a.py::one"), Item("tests/a.py::two")]
-    SoakResume(record, "c1").pytest_collection_modifyitems(config, items)
-    assert [item.nodeid for item in items] == ["tests/a.py::two"]
-    assert [item.nodeid for item in config.deselected] == ["tests/a.py::one"]
-    assert passed_before(record, "c2") == set()
+def test_what_passed_is_left_out_until_all_has_passed_and_then_all_runs_again(tmp_path: Path):
+    (tmp_path / "test_two_of_them.py").write_text(TWO_TESTS)
+    assert run(tmp_path, BROKEN="1") == (1, True, True)
+    assert run(tmp_path, BROKEN="1") == (1, False, True)
+    assert run(tmp_path) == (0, False, True)
+    assert run(tmp_path) == (0, True, True)
 
 
-def test_a_run_in_which_all_passed_begins_the_next_one_anew(tmp_path: Path):
-    record = tmp_path / "soak-passed"
-    plugin = SoakResume(record, "c1")
-    plugin.pytest_runtest_logreport(Report("tests/a.py::one"))
-    plugin.pytest_sessionfinish(1)
-    assert record.exists()
-    plugin.pytest_sessionfinish(0)
-    assert not record.exists()
+def test_another_commit_begins_anew(tmp_path: Path):
+    (tmp_path / "test_two_of_them.py").write_text(TWO_TESTS)
+    assert run(tmp_path, BROKEN="1") == (1, True, True)
+    record = tmp_path / ".local/soak-passed"
+    record.write_text(record.read_text().replace("unknown", "a1b2c3"))
+    assert run(tmp_path, BROKEN="1") == (1, True, True)

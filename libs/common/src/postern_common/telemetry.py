@@ -4,12 +4,14 @@ Log events, not sentences: `log.info("rcpt_rejected", reply="E5112")`. Ids are b
 on every line below. Values under a name that smells of a secret are masked, whoever logs them.
 """
 
+import json
 import logging
 import os
 import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Final
 
@@ -24,35 +26,39 @@ MASK: Final = "***"
 _BUILD: Final = Gauge("postern_build_info", "Always 1; the labels tell what runs.", ["service", "version"])
 
 
+class _Line(structlog.WriteLogger):
+    """Writes finished lines, and knows the name under which its logger was asked for."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(sys.stdout)
+        self.name = name
+
+
 def configure_logging(service: str, level: str = "info") -> None:
-    """Send structlog and the standard library's loggers to standard output, one JSON object a line."""
+    """Send structlog and the standard library's loggers to standard output, one JSON object a line.
+
+    Our own lines, which are many, do not take the way through the standard library.
+    """
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
-        structlog.stdlib.add_log_level,
+        structlog.processors.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.format_exc_info,
         mask_secrets,
     ]
+    finish: list[structlog.typing.Processor] = [_add_service(service), _render]
     structlog.configure(
-        processors=[
-            structlog.stdlib.filter_by_level,
-            *shared,
-            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
-        ],
-        logger_factory=structlog.stdlib.LoggerFactory(),
-        wrapper_class=structlog.stdlib.BoundLogger,
+        processors=[*shared, *finish],
+        logger_factory=lambda name="postern": _Line(name),
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
         cache_logger_on_first_use=True,
     )
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
-            processors=[
-                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                _add_service(service),
-                structlog.processors.JSONRenderer(),
-            ],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *finish],
         )
     )
     root = logging.getLogger()
@@ -79,10 +85,22 @@ def _add_service(service: str) -> structlog.typing.Processor:
     return add
 
 
+_encode: Final = json.JSONEncoder(default=repr).encode
+
+
+def _render(_logger: WrappedLogger, _method: str, event: EventDict) -> str:
+    return _encode(event)
+
+
+@lru_cache(maxsize=1024)
+def _is_secret(key: str) -> bool:
+    return _SECRET_NAME.search(key) is not None
+
+
 def mask_secrets(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
     """Replace the value of each key whose name smells of a secret."""
     for key in event:
-        if _SECRET_NAME.search(key):
+        if _is_secret(key):
             event[key] = MASK
     return event
 

@@ -86,7 +86,8 @@ async def test_exactly_one_site_is_the_default(api):
 @pytest.mark.parametrize(
     "host",
     ["127.0.0.1", "10.0.0.1", "169.254.169.254", "[::1]", "::ffff:127.0.0.1", "fe80::1", "0.0.0.0", "100.64.0.1",
-     "localhost", "64:ff9b::7f00:1", "224.0.0.1", "192.168.1.1"],
+     "localhost", "64:ff9b::7f00:1", "224.0.0.1", "192.168.1.1", "fec0::1", "2606:4700::1%eth0", "192.0.2.1",
+     "198.51.100.1", "203.0.113.1", "2001:db8::1", "3fff::1"],
 )  # fmt: skip
 async def test_addresses_inside_are_refused_at_once(place, host):
     async with running_api(place, allow_networks="") as api:
@@ -94,6 +95,7 @@ async def test_addresses_inside_are_refused_at_once(place, host):
         refused = await api.post(f"{customer}/sites", site("mail.acme.com", host), expect=422)
         assert refused.json()["code"] == "host-refused"
         assert refused.json()["errors"][0]["pointer"] == "/servers/1/host"
+        assert "is not a public address" in refused.json()["detail"]
 
 
 @pytest.mark.spec("R12")
@@ -107,7 +109,7 @@ async def test_our_own_mx_is_refused(place):
 async def test_hosts_that_are_none_are_refused(api):
     customer = await api.customer()
     for host in ("", " ", "a b", "a..b", "-x.com", "http://mail.acme.com", "mail.acme.com:25", "1.2.3", "256.1.1.1",
-                 "a\r\nb", "x" * 300, "mail_1.acme.com"):  # fmt: skip
+                 "0x7f000001", "127.0x1", "a\r\nb", "x" * 300, "mail_1.acme.com"):  # fmt: skip
         answer = await api.post(f"{customer}/sites", site(host), expect=422)
         assert answer.json()["errors"][0]["pointer"] == "/servers/0/host"
     for port in (0, 65536, -1, "25", 25.5):

@@ -12,7 +12,13 @@ Network = IPv4Network | IPv6Network
 IPAddress = IPv4Address | IPv6Address
 
 _NAT64 = IPv6Network("64:ff9b::/96")
-_SHARED = IPv4Network("100.64.0.0/10")
+# Not global in truth, whatever this version of `ipaddress` says: shared, protocol assignments; documentation.
+_INSIDE: tuple[Network, ...] = (
+    IPv4Network("100.64.0.0/10"),
+    IPv4Network("192.0.0.0/24"),
+    IPv6Network("3fff::/20"),
+    IPv6Network("fec0::/10"),
+)
 
 
 class NetGuard:
@@ -45,6 +51,8 @@ def _unwrap(ip: IPAddress) -> IPAddress:
 
 
 def _is_inside(ip: IPAddress) -> bool:
-    if isinstance(ip, IPv4Address) and ip in _SHARED:
+    if isinstance(ip, IPv6Address) and ip.scope_id is not None:
+        return True  # it names an interface of this machine
+    if any(ip.version == network.version and ip in network for network in _INSIDE):
         return True
     return not ip.is_global or ip.is_multicast or ip.is_reserved or ip.is_unspecified or ip.is_loopback

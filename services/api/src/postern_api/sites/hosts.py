@@ -15,6 +15,7 @@ from postern_common.netguard import NetGuard
 
 # RFC 1123 2.1: labels of letters, digits and hyphens; a single label is a name of the local network.
 _LABELS: Final = re.compile(r"(?=.{1,253}$)(?!-)[a-z0-9-]{1,63}(?<!-)(?:\.(?!-)[a-z0-9-]{1,63}(?<!-))*")
+_NUMBER: Final = re.compile(r"[0-9]+|0x[0-9a-f]*")
 
 
 def parse_host(text: str, guard: NetGuard, own_mx: Collection[str], pointer: str) -> str:
@@ -26,7 +27,10 @@ def parse_host(text: str, guard: NetGuard, own_mx: Collection[str], pointer: str
         raise Rejected("own-mx", "This host is the gateway itself; mail would go in circles.", pointer=pointer)
     judged = "127.0.0.1" if host == "localhost" or host.endswith(".localhost") else address
     if judged is not None and not guard.permits(judged):
-        message = "This address lies in a network that may not be reached from here."
+        message = (
+            "This is not a public address: it lies in a private, reserved or documentation network, to which nothing "
+            "is delivered from here."
+        )
         raise Rejected("host-refused", message, pointer=pointer)
     return host
 
@@ -41,6 +45,7 @@ def _address(name: str) -> str | None:
 
 def _name(name: str, pointer: str) -> str:
     ascii_name = name.lower() if name.isascii() else parse_domain(name, pointer=pointer).ascii
-    if not _LABELS.fullmatch(ascii_name) or ascii_name.rsplit(".", 1)[-1].isdigit():
+    # Some resolvers read a last label in digits, decimal or hexadecimal, as an IPv4 address.
+    if not _LABELS.fullmatch(ascii_name) or _NUMBER.fullmatch(ascii_name.rsplit(".", 1)[-1]):
         raise Rejected("invalid-host", "This is neither an IP address nor a host name.", pointer=pointer)
     return ascii_name

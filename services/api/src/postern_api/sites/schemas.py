@@ -18,7 +18,7 @@ class ServerInput(Input):
     """A mail server. With the `id` of one that is there it stays that one; without, its host and port tell."""
 
     id: str | None = Field(None, max_length=100, description="The id of a server that is there.", examples=[None])
-    host: HostText = Field(description="An IP address (preferred) or a host name.", examples=["192.0.2.25"])
+    host: HostText = Field(description="An IP address (preferred) or a host name.", examples=["mail.example.com"])
     port: int = Field(25, ge=1, le=65535, strict=True, description="The port.", examples=[25])
     priority: int = Field(
         10, ge=0, le=65535, strict=True, description="Lowest first; equal ones in turn.", examples=[10]
@@ -40,7 +40,7 @@ class NewSite(Input):
         examples=[True],
     )
     servers: Servers = Field(
-        description="Where mail is delivered to.", examples=[[{"host": "192.0.2.25", "port": 25, "priority": 10}]]
+        description="Where mail is delivered to.", examples=[[{"host": "mail.example.com", "port": 25, "priority": 10}]]
     )
 
 
@@ -55,7 +55,9 @@ class SitePatch(Patch):
         examples=[True],
     )
     servers: Servers = Field(
-        [], description="Where mail is delivered to.", examples=[[{"host": "192.0.2.25", "port": 25, "priority": 10}]]
+        [],
+        description="Where mail is delivered to.",
+        examples=[[{"host": "mail.example.com", "port": 25, "priority": 10}]],
     )
 
 

@@ -9,7 +9,15 @@ import pytest
 from postern_api.auth.service import Authenticator
 from postern_common.documents import Collections
 from postern_common.mongo import PLATFORM
-from tests.servers.api import LOGIN, PASSWORD, TOKEN, api, api_resources, api_settings, place, prepared, running_api  # noqa: F401 - fixtures
+from tests.servers.api import (
+    LOGIN,
+    PASSWORD,
+    TOKEN,
+    Api,
+    api_resources,
+    api_settings,
+    running_api,
+)
 
 WRONG = {"login": LOGIN, "password": "wrong password here"}
 RIGHT = {"login": LOGIN, "password": PASSWORD}
@@ -193,6 +201,115 @@ async def test_a_tokens_token_ends_with_it(api):
     await api.get("/v1/me", token=child["token"], expect=200)
     await api.delete(f"/v1/me/tokens/{parent['id']}", expect=204)
     await api.get("/v1/me", token=child["token"], expect=401)
+
+
+@pytest.mark.spec("T4")
+@pytest.mark.parametrize("maker", ["administrator", "customer"])
+async def test_whatever_came_from_a_token_ends_with_it_however_far(api, maker):
+    first = {"name": "p", "role": "customer_admin"}
+    customer = await api.customer()
+    session = (await sign_in(api)).json()["token"]
+    if maker == "administrator":
+        made = await api.post("/v1/me/tokens", {"name": "p"}, token=session, expect=201)
+    else:
+        made = await api.post(f"{customer}/tokens", first, expect=201)
+    texts = [made.json()["token"]]
+    for _ in range(3):
+        texts.append((await api.post("/v1/me/tokens", {"name": "c"}, token=texts[-1], expect=201)).json()["token"])
+    for text in texts:
+        await api.get("/v1/me", token=text, expect=200)
+    await api.delete(made.headers["Location"], token=session, expect=204)
+    for text in texts:
+        await api.get("/v1/me", token=text, expect=401)
+
+
+@pytest.mark.spec("T4")
+async def test_a_token_may_do_no_more_than_its_owner_still_may(api):
+    one, two = await api.customer("One"), await api.customer("Two")
+    ids = [path.rsplit("/", 1)[-1] for path in (one, two)]
+    administrators = api.mongo.collection(Collections.ADMINISTRATORS, PLATFORM)
+    await administrators.update_one({}, {"$set": {"role": "customer_admin", "customer_ids": ids}})
+    session = (await sign_in(api)).json()["token"]
+    token = (await api.post("/v1/me/tokens", {"name": "t"}, token=session, expect=201)).json()["token"]
+    await api.get(two, token=token, expect=200)
+    await administrators.update_one({}, {"$set": {"customer_ids": ids[:1]}})
+    await api.get(one, token=token, expect=200)
+    await api.get(two, token=token, expect=404)
+    assert (await api.get("/v1/me", token=token, expect=200)).json()["customer_ids"] == ids[:1]
+    await administrators.update_one({}, {"$set": {"role": "customer_auditor"}})
+    await api.get("/v1/me", token=token, expect=401)
+
+
+@pytest.mark.spec("T4")
+async def test_chains_of_tokens_end(api):
+    text = TOKEN
+    for _ in range(8):
+        text = (await api.post("/v1/me/tokens", {"name": "c"}, token=text, expect=201)).json()["token"]
+    await api.post("/v1/me/tokens", {"name": "c"}, token=text, expect=403)
+
+
+@pytest.mark.spec("T4")
+async def test_a_token_is_where_its_location_says(api):
+    customer = await api.customer()
+    session = (await sign_in(api)).json()["token"]
+    for path in ("/v1/me/tokens", f"{customer}/tokens"):
+        made = await api.post(path, {"name": "t", "role": "customer_admin"} if "cus_" in path else {"name": "t"},
+                              token=session, expect=201)  # fmt: skip
+        place = made.headers["Location"]
+        shown = await api.get(place, token=session, expect=200)
+        assert shown.json() == {name: value for name, value in made.json().items() if name != "token"}
+        assert shown.headers["ETag"] == made.headers["ETag"]
+        await api.get("/v1/me", token=made.json()["token"], expect=200)
+        assert (await api.get(place, token=session)).headers["ETag"] != made.headers["ETag"]
+        await api.call("DELETE", place, token=session, expect=428)
+        await api.delete(place, token=session, tag='"9"', expect=412)
+        await api.get(place, expect=200 if "cus_" in path else 404)
+        await api.delete(place, token=session, tag=made.headers["ETag"], expect=204)
+        await api.get(place, token=session, expect=404)
+
+
+@pytest.mark.spec("T3")
+async def test_guessing_from_elsewhere_locks_nobody_out_where_they_have_signed_in(place):
+    async with running_api(place, api_sign_in_failures_per_account=3) as api:
+        await sign_in(api)
+        stranger = Api(api.resources, origin="198.51.100.9")
+        for _ in range(3):
+            await stranger.post("/v1/auth/sign-in", WRONG, token=None, expect=401)
+        await stranger.post("/v1/auth/sign-in", RIGHT, token=None, expect=429)
+        for _ in range(3):
+            await api.post("/v1/auth/sign-in", WRONG, token=None, expect=401)
+        await api.post("/v1/auth/sign-in", RIGHT, token=None, expect=429)
+    async with running_api(place, api_sign_in_failures_per_account=3) as api:
+        with api.later(days=1):
+            for _ in range(3):
+                await Api(api.resources, origin="198.51.100.9").post("/v1/auth/sign-in", WRONG, token=None, expect=401)
+            await sign_in(api)
+
+
+@pytest.mark.spec("T3")
+async def test_a_host_is_one_origin_by_all_addresses_of_its_network(place):
+    async with running_api(place, api_sign_in_failures_per_origin=3) as api:
+        for number in range(3):
+            host = Api(api.resources, origin=f"2001:db8:1:2::{number}")
+            await host.post("/v1/auth/sign-in", WRONG | {"login": f"u{number}"}, token=None, expect=401)
+        host = Api(api.resources, origin="2001:db8:1:2:ffff::1")
+        await host.post("/v1/auth/sign-in", RIGHT, token=None, expect=429)
+        await Api(api.resources, origin="2001:db8:1:3::1").post("/v1/auth/sign-in", RIGHT, token=None, expect=200)
+
+
+@pytest.mark.spec("T3")
+async def test_sessions_are_paged_shown_and_ended_by_their_tag(api):
+    tokens = [(await sign_in(api)).json()["token"] for _ in range(3)]
+    page = (await api.get("/v1/me/sessions?limit=2", token=tokens[2], expect=200)).json()
+    rest = await api.get(f"/v1/me/sessions?limit=2&cursor={page['next_cursor']}", token=tokens[2], expect=200)
+    assert [one["current"] for one in page["items"] + rest.json()["items"]] == [True, False, False]
+    path = f"/v1/me/sessions/{page['items'][1]['id']}"
+    shown = await api.get(path, token=tokens[2], expect=200)
+    assert shown.json() == page["items"][1]
+    await api.get(path, expect=404)
+    await api.call("DELETE", path, token=tokens[2], expect=428)
+    await api.delete(path, token=tokens[2], tag=shown.headers["ETag"], expect=204)
+    await api.get("/v1/me", token=tokens[1], expect=401)
 
 
 @pytest.mark.spec("T4")

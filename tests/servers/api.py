@@ -80,13 +80,13 @@ def api_resources(settings: ApiSettings) -> Resources:
 class Api:
     """A client of the API, and the database behind it."""
 
-    def __init__(self, resources: Resources) -> None:
+    def __init__(self, resources: Resources, origin: str = "192.0.2.77") -> None:
         self.resources = resources
         self.mongo = resources.mongo
         assert isinstance(resources.mongo.clock, MovedClock)
         self.clock = resources.mongo.clock
         self.app = create_app(resources)
-        transport = httpx2.ASGITransport(app=self.app, client=("192.0.2.77", 4711))
+        transport = httpx2.ASGITransport(app=self.app, client=(origin, 4711))
         self.client = httpx2.AsyncClient(transport=transport, base_url="http://api.test")
 
     async def call(self, method, path, body=None, *, token=TOKEN, headers=None, content=None, expect=None):

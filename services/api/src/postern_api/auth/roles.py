@@ -68,7 +68,10 @@ MAY_GIVE: Final[dict[Role, frozenset[Role]]] = {
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """Who asks. `owner_id` is whose tokens and sessions these are; `expires_at` bounds what a token may create."""
+    """Who asks. `owner_id` is whose tokens and sessions these are.
+
+    `expires_at` bounds what a token may create; `ancestors` are the tokens that a token came from: it ends with each.
+    """
 
     id: str
     owner_id: str
@@ -80,6 +83,7 @@ class Principal:
     expires_at: datetime
     session_id: str | None = None
     csrf_token: str | None = None
+    ancestors: tuple[str, ...] = ()
 
     @property
     def is_token(self) -> bool:

@@ -6,12 +6,13 @@ principal is read anew at each request: a removed administrator's sessions and t
 
 import unicodedata
 from datetime import datetime, timedelta
+from ipaddress import IPv6Address, IPv6Network, ip_address
 from typing import Any, Final
 
 import structlog
 
 from postern_api.auth import keys
-from postern_api.auth.roles import Permission, Principal, Role
+from postern_api.auth.roles import GRANTS, Permission, Principal, Role
 from postern_api.auth.store import AdministratorStore, SessionStore, SignInLimits, TokenStore
 from postern_api.http.problems import Problem, rate_limited
 from postern_api.resources import Resources
@@ -26,6 +27,18 @@ BOOTSTRAP_TOKEN_LASTS: Final = timedelta(days=365)
 def login_key(login: str) -> str:
     """What two spellings of a sign-in name have in common."""
     return unicodedata.normalize("NFKC", login).strip().casefold()
+
+
+def origin_key(origin: str) -> str:
+    """What addresses of one origin have in common: a host chooses among the 2^64 of its IPv6 network."""
+    try:
+        address = ip_address(origin)
+    except ValueError:
+        return origin
+    if isinstance(address, IPv6Address):
+        mapped = address.ipv4_mapped
+        return str(mapped) if mapped is not None else str(IPv6Network((int(address), 64), strict=False))
+    return str(address)
 
 
 class Authenticator:
@@ -51,7 +64,7 @@ class Authenticator:
         if not await self._resources.passwords.verify(stored, password) or found is None:
             log.info("sign_in_failed", origin=origin)
             raise Problem("sign-in-failed", "The sign-in name or the password is wrong.", status=401)
-        await self._limits.forget(key, origin, now)
+        await self._limits.forget(key, origin_key(origin), now)
         session_id = new_id("ses")
         text = keys.new_session_text(session_id)
         ends = now + timedelta(hours=self._resources.settings.api_session_hours)
@@ -65,6 +78,7 @@ class Authenticator:
                 "created_at": now,
                 "last_used_at": now,
                 "expires_at": ends,
+                "version": 1,
             }
         )
         log.info("signed_in", principal_id=found["_id"], origin=origin)
@@ -72,15 +86,19 @@ class Authenticator:
 
     async def _check_limits(self, key: str, origin: str, now: datetime) -> None:
         settings = self._resources.settings
-        limits = {
-            "account": (key, settings.api_sign_in_failures_per_account),
-            "origin": (origin, settings.api_sign_in_failures_per_origin),
-        }
-        for kind, (name, limit) in limits.items():
-            count, end = await self._limits.count(kind, name, now)
-            if count > limit:
-                log.warning("sign_in_limited", kind=kind, origin=origin)
-                raise rate_limited("Too many failed sign-ins. Wait a while.", (end - now).total_seconds())
+        per_account, place = settings.api_sign_in_failures_per_account, origin_key(origin)
+        await self._count("origin", place, settings.api_sign_in_failures_per_origin, now)
+        if await self._limits.knows(key, place, now):
+            # Who guesses from elsewhere cannot lock out a person where they have signed in before (SPEC T10).
+            await self._count("known", f"{key}\0{place}", per_account, now)
+        else:
+            await self._count("account", key, per_account, now)
+
+    async def _count(self, kind: str, name: str, limit: int, now: datetime) -> None:
+        count, end = await self._limits.count(kind, name, now)
+        if count > limit:
+            log.warning("sign_in_limited", kind=kind)
+            raise rate_limited("Too many failed sign-ins. Wait a while.", (end - now).total_seconds())
 
     async def sign_out(self, principal: Principal) -> None:
         """End the session that the request came with."""
@@ -108,20 +126,15 @@ class Authenticator:
     async def _by_token(self, text: str) -> Principal | None:
         now = self._now()
         token = await self._tokens.by_text(text, now)
-        if token is None:
+        if token is None or not await self._tokens.all_last(token.get("ancestors", ()), now):
             return None
-        if not await self._owner_lasts(token["owner_id"], now):
-            return None
+        if token["owner_id"].startswith("adm_"):
+            owner = await self._administrators.get(token["owner_id"])
+            token = None if owner is None else _within(token, owner)
+            if token is None:
+                return None
         await self._tokens.used(token, now)
         return _principal(token, token, token["expires_at"])
-
-    async def _owner_lasts(self, owner_id: str, now: datetime) -> bool:
-        """A token ends with the person or the token that made it; others stand by themselves."""
-        if owner_id.startswith("adm_"):
-            return await self._administrators.get(owner_id) is not None
-        if owner_id.startswith("tok_"):
-            return await self._tokens.lasts(owner_id, now)
-        return True
 
     async def bootstrap(self) -> None:
         """Create the administrator and the token that the settings name; any number of processes may."""
@@ -154,6 +167,7 @@ def token_document(  # noqa: PLR0913 - keyword-only, each a field
     partner_id: str | None = None,
     scopes: frozenset[Permission] | None = None,
     created_by: str | None = None,
+    ancestors: tuple[str, ...] = (),
 ) -> dict[str, Any]:
     """What is stored of a token: everything but its text."""
     return {
@@ -166,10 +180,20 @@ def token_document(  # noqa: PLR0913 - keyword-only, each a field
         "partner_id": partner_id,
         "scopes": None if scopes is None else sorted(scopes),
         "created_by": created_by,
+        "ancestors": list(ancestors),
         "created_at": now,
         "expires_at": expires_at,
         "last_used_at": None,
+        "version": 1,
     }
+
+
+def _within(token: dict[str, Any], owner: dict[str, Any]) -> dict[str, Any] | None:
+    """The token with what its owner may still do: a right that a person lost is lost to their tokens at once."""
+    role, owners = Role(token["role"]), Role(owner["role"])
+    if not GRANTS[role] <= GRANTS[owners] or token["partner_id"] != owner["partner_id"]:
+        return None
+    return token | {"customer_ids": [one for one in token["customer_ids"] if one in owner["customer_ids"]]}
 
 
 def _principal(
@@ -194,4 +218,5 @@ def _principal(
         expires_at=expires_at,
         session_id=session_id,
         csrf_token=csrf_token,
+        ancestors=tuple(source.get("ancestors", ())),
     )

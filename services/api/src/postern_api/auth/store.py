@@ -1,15 +1,18 @@
 """Administrators, sessions and the counters of failed sign-ins. These stand above tenants."""
 
 import hashlib
+from collections.abc import Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any, Final
 
 from postern_api.auth.keys import digest
 from postern_common.documents import Collections
 from postern_common.ids import new_id
-from postern_common.mongo import PLATFORM, DuplicateKey, Mongo
+from postern_common.mongo import PLATFORM, DuplicateKey, Mongo, Scoped
 
 USE_RECORDED_EVERY: Final = timedelta(seconds=60)
+KNOWN_FOR: Final = timedelta(days=30)
 Document = dict[str, Any]
 
 
@@ -68,10 +71,14 @@ class SessionStore:
         if session["last_used_at"] <= now - USE_RECORDED_EVERY:
             await self._sessions.update_one({"_id": session["_id"]}, {"$set": {"last_used_at": now}})
 
-    async def of(self, principal_id: str, now: datetime) -> list[Document]:
-        """All sessions of a principal."""
-        query = {"principal_id": principal_id, "expires_at": {"$gt": now}}
-        return await self._sessions.find(query, limit=200, sort=[("_id", -1)])
+    @property
+    def collection(self) -> Scoped:
+        """For reading pages."""
+        return self._sessions
+
+    def lasting(self, principal_id: str, now: datetime) -> Document:
+        """The filter for a principal's sessions that have not ended."""
+        return {"principal_id": principal_id, "expires_at": {"$gt": now}}
 
     async def end(self, session_id: str, principal_id: str) -> bool:
         """End one session of a principal."""
@@ -88,8 +95,7 @@ class SignInLimits:
     def _key(self, kind: str, name: str, now: datetime) -> tuple[str, datetime]:
         number = int(now.timestamp() // self._window.total_seconds())
         end = datetime.fromtimestamp((number + 1) * self._window.total_seconds(), tz=now.tzinfo)
-        hashed = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:32]
-        return f"{kind}:{hashed}:{number}", end
+        return f"{kind}:{_hashed(name)}:{number}", end
 
     async def count(self, kind: str, name: str, now: datetime) -> tuple[int, datetime]:
         """Count an attempt before it is made; the count, and when the window ends."""
@@ -102,9 +108,25 @@ class SignInLimits:
         return int(found["count"]) if found else 1, end
 
     async def forget(self, account: str, origin: str, now: datetime) -> None:
-        """A sign-in that worked is no failure of its account or its origin."""
+        """A sign-in that worked is no failure of its account or its origin, and makes the origin known."""
         await self._limits.delete_one({"_id": self._key("account", account, now)[0]})
+        await self._limits.delete_one({"_id": self._key("known", f"{account}\0{origin}", now)[0]})
         await self._limits.update_one({"_id": self._key("origin", origin, now)[0]}, {"$inc": {"count": -1}})
+        change = {"$set": {"expires_at": now + KNOWN_FOR}}
+        with suppress(DuplicateKey):  # two sign-ins at once: either has the same to say
+            await self._limits.update_one({"_id": _known(account, origin)}, change, upsert=True)
+
+    async def knows(self, account: str, origin: str, now: datetime) -> bool:
+        """Whether somebody has signed in to the account from there lately."""
+        return await self._limits.find_one({"_id": _known(account, origin), "expires_at": {"$gt": now}}) is not None
+
+
+def _known(account: str, origin: str) -> str:
+    return "signed-in:" + _hashed(f"{account}\0{origin}")
+
+
+def _hashed(name: str) -> str:
+    return hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
 class TokenStore:
@@ -117,9 +139,11 @@ class TokenStore:
         """The token of a secret text, unless it has expired."""
         return await self._tokens.find_one({"hash": digest(text), "expires_at": {"$gt": now}})
 
-    async def lasts(self, token_id: str, now: datetime) -> bool:
-        """Whether a token is there and has not expired."""
-        return await self._tokens.find_one({"_id": token_id, "expires_at": {"$gt": now}}) is not None
+    async def all_last(self, token_ids: Sequence[str], now: datetime) -> bool:
+        """Whether all of the tokens are there and none has expired."""
+        if not token_ids:
+            return True
+        return await self._tokens.count({"_id": {"$in": list(token_ids)}, "expires_at": {"$gt": now}}) == len(token_ids)
 
     async def used(self, token: Document, now: datetime) -> None:
         """Record the use, at most once a minute."""

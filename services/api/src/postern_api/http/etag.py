@@ -4,21 +4,30 @@ A change without it is answered 428, one made against another version 412, so th
 each other unseen.
 """
 
-from typing import Annotated, Any
+import hashlib
+import re
+from typing import Annotated, Any, Final
 
 from fastapi import Depends, Header, Response
 
 from postern_api.http.problems import Problem
 
-
-def tag(version: int) -> str:
-    """The strong entity tag of a version."""
-    return f'"{version}"'
+_OBSERVED: Final = re.compile(r'\.[0-9a-f]{8}"$')
 
 
-def set_etag(response: Response, document: Any) -> None:
-    """Put the document's tag on the answer."""
-    response.headers["ETag"] = tag(document["version"])
+def tag(version: int, observed: str = "") -> str:
+    """The strong entity tag of a version, and of what is shown beside it."""
+    return f'"{version}.{observed}"' if observed else f'"{version}"'
+
+
+def set_etag(response: Response, document: Any, *observed: object) -> None:
+    """Put the document's tag on the answer.
+
+    `observed` is what is shown and moves without a change of the resource, as looks at a domain do: it makes another
+    tag, but no condition fails for it.
+    """
+    digest = hashlib.sha256(repr(observed).encode()).hexdigest()[:8] if observed else ""
+    response.headers["ETag"] = tag(document["version"], digest)
 
 
 def stale() -> Problem:
@@ -34,7 +43,7 @@ class IfMatch:
 
     def check(self, version: int) -> None:
         """Raise 412 unless the caller has seen this version."""
-        if "*" not in self._tags and tag(version) not in self._tags:
+        if "*" not in self._tags and tag(version) not in {_OBSERVED.sub('"', one) for one in self._tags}:
             raise stale()
 
 

@@ -6,7 +6,7 @@ from typing import Any, Final, Literal
 from pydantic import Field
 
 from postern_api.auth.roles import Permission, Principal, Role
-from postern_api.http.schemas import EXAMPLE_TIME, Output
+from postern_api.http.schemas import EXAMPLE_TIME, ListQuery, Output
 
 EXAMPLE_SESSION: Final = "ses_0192f0c1a8b47c3e9d215b7f10aa3c62"
 
@@ -42,6 +42,17 @@ class SessionInfo(Output):
     created_at: datetime = Field(description="When it began.", examples=[EXAMPLE_TIME])
     last_used_at: datetime = Field(description="When it was used last, to the minute.", examples=[EXAMPLE_TIME])
     expires_at: datetime = Field(description="When it ends.", examples=[EXAMPLE_TIME])
+
+
+class SessionList(ListQuery):
+    """What the list of sessions takes."""
+
+    sort: Literal["created_at", "-created_at"] = Field(
+        "-created_at", description="The order.", examples=["-created_at"]
+    )
+
+
+SESSION_SORTS: Final = {"created_at": "_id"}
 
 
 def to_me(principal: Principal) -> Me:

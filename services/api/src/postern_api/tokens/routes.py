@@ -5,6 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Query, Response
 
 from postern_api.auth.roles import Permission
+from postern_api.http.etag import Condition, set_etag
 from postern_api.http.idempotency import IdempotentRoute
 from postern_api.http.openapi import answers
 from postern_api.http.schemas import Page
@@ -46,10 +47,25 @@ async def create_token(
     """Its text is in this answer and nowhere else."""
     document, text = await CustomerTokens(tenant).create(body)
     response.headers["Location"] = f"/v1/customers/{tenant.customer_id}/tokens/{document['_id']}"
+    set_etag(response, document, document["last_used_at"])
     return to_created(document, text)
 
 
-@router.delete("/{id}", operation_id="tokens_delete", summary="End a token", status_code=204, responses=answers(404))
-async def delete_token(tenant: Annotated[Tenant, customer_scope(Permission.TOKENS_WRITE)], token_id: TokenId) -> None:
-    """It ends at once."""
-    await CustomerTokens(tenant).delete(token_id)
+@router.get("/{id}", operation_id="tokens_get", summary="Show a customer's token", responses=answers(404))
+async def get_token(
+    tenant: Annotated[Tenant, customer_scope(Permission.TOKENS_READ)], token_id: TokenId, response: Response
+) -> Token:
+    """Without its text."""
+    document = await CustomerTokens(tenant).get(token_id)
+    set_etag(response, document, document["last_used_at"])
+    return to_token(document)
+
+
+@router.delete(
+    "/{id}", operation_id="tokens_delete", summary="End a token", status_code=204, responses=answers(404, 412, 428)
+)
+async def delete_token(
+    tenant: Annotated[Tenant, customer_scope(Permission.TOKENS_WRITE)], token_id: TokenId, condition: Condition
+) -> None:
+    """It ends at once, and with it the tokens that were made with it for itself."""
+    await CustomerTokens(tenant).delete(token_id, condition)

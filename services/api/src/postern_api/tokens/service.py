@@ -7,6 +7,7 @@ from postern_api.auth.keys import new_token_text
 from postern_api.auth.roles import GRANTS, MAY_GIVE, Permission, Principal, Role
 from postern_api.auth.service import token_document
 from postern_api.customers.store import CustomerStore
+from postern_api.http.etag import IfMatch
 from postern_api.http.pagination import Order
 from postern_api.http.problems import forbidden, invalid, not_found
 from postern_api.tenancy import Caller, Tenant
@@ -18,6 +19,7 @@ from postern_common.mongo import Session
 Document = dict[str, Any]
 DEFAULT_LASTS: Final = timedelta(days=90)
 LONGEST: Final = timedelta(days=365)
+MAX_ANCESTORS: Final = 8
 
 
 def expiry(wanted: datetime | None, now: datetime, bound: datetime | None) -> datetime:
@@ -43,6 +45,13 @@ def given_scopes(principal: Principal, role: Role, wanted: list[Permission] | No
     return scopes
 
 
+async def _found(store: OwnedTokens, token_id: str) -> Document:
+    found = await store.get(token_id)
+    if found is None:
+        raise not_found()
+    return found
+
+
 def _bound(principal: Principal) -> datetime | None:
     return principal.expires_at if principal.is_token else None
 
@@ -65,20 +74,33 @@ class OwnTokens:
         role = body.role or principal.role
         if role not in MAY_GIVE[principal.role]:
             raise invalid("This role is not yours to give.", "/role")
+        ancestors = (*principal.ancestors, principal.id) if principal.is_token else ()
+        if len(ancestors) > MAX_ANCESTORS:
+            raise forbidden("Too many tokens stand between this one and a person; it makes no further one.")
         now, text = resources.now(), new_token_text()
         document = token_document(
             text, name=body.name, owner_id=principal.owner_id, role=role, now=now,
             expires_at=expiry(body.expires_at, now, _bound(principal)), partner_id=principal.partner_id,
             scopes=given_scopes(principal, role, body.scopes), created_by=principal.id,
+            ancestors=ancestors,
         )  # fmt: skip
         document["customer_ids"] = sorted(principal.customer_ids)
         await resources.transact(lambda session: self._store.insert(document, session))
         return document, text
 
-    async def delete(self, token_id: str) -> None:
-        """Remove one; it ends at once."""
-        if not await self._store.delete(token_id):
-            raise not_found()
+    async def get(self, token_id: str) -> Document:
+        """One of them."""
+        return await _found(self._store, token_id)
+
+    async def delete(self, token_id: str, condition: IfMatch) -> None:
+        """Remove one; it and what came from it end at once."""
+        condition.check((await self.get(token_id))["version"])
+
+        async def work(session: Session) -> None:
+            if not await self._store.delete(token_id, session):
+                raise not_found()
+
+        await self._caller.resources.transact(work)
 
 
 class CustomerTokens:
@@ -115,9 +137,14 @@ class CustomerTokens:
         await resources.transact(work)
         return document, text
 
-    async def delete(self, token_id: str) -> None:
-        """Remove one; it ends at once."""
+    async def get(self, token_id: str) -> Document:
+        """One of them."""
+        return await _found(self._store, token_id)
+
+    async def delete(self, token_id: str, condition: IfMatch) -> None:
+        """Remove one; it and what came from it end at once."""
         resources = self._tenant.resources
+        condition.check((await self.get(token_id))["version"])
 
         async def work(session: Session) -> None:
             if not await self._store.delete(token_id, session):

@@ -27,6 +27,13 @@ class OwnedTokens:
         """Keep a new token."""
         await self._tokens.insert_one(document, session=session)
 
-    async def delete(self, token_id: str, session: Session | None = None) -> bool:
-        """Remove one."""
-        return bool(await self._tokens.delete_one({**self._owner, "_id": token_id}, session=session))
+    async def get(self, token_id: str) -> dict[str, Any] | None:
+        """One of them."""
+        return await self._tokens.find_one({**self._owner, "_id": token_id})
+
+    async def delete(self, token_id: str, session: Session) -> bool:
+        """Remove one, and those that were made with it."""
+        if not await self._tokens.delete_one({**self._owner, "_id": token_id}, session=session):
+            return False
+        await self._tokens.delete_many({"ancestors": token_id}, session=session)
+        return True

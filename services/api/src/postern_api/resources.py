@@ -1,6 +1,7 @@
 """What the routes' services share, made once in `app.py`: settings, the database, keys, ways to the world."""
 
 from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Final, TypeVar
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from postern_api.sites.probe import Prober
 
 SERVICE: Final = "api"
+# What each transaction of the request under way writes beside its change: see `http/idempotency.py`.
+beside: ContextVar["Callable[[Session], Awaitable[None]] | None"] = ContextVar("beside", default=None)
 T = TypeVar("T")
 
 
@@ -42,7 +45,15 @@ class Resources:
 
     async def transact(self, work: Callable[[Session], Awaitable[T]]) -> T:
         """Run `work` in one transaction, then have its events published."""
-        result = await self.mongo.transact(work)
+        also = beside.get()
+
+        async def whole(session: Session) -> T:
+            result = await work(session)
+            if also is not None:
+                await also(session)
+            return result
+
+        result = await self.mongo.transact(whole)
         self.kick()
         return result
 

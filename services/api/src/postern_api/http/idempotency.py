@@ -2,7 +2,10 @@
 
 The record belongs to principal, path and key, and is kept for 24 hours; answers are sealed, since they may hold a
 token that is shown once. A refused or failed request is forgotten, so that it can be mended under the same key.
-Should a process die between the change and the answer, the key is free again after the lease.
+
+The transaction of the change marks the record: whatever dies afterwards, a change under one key is made once. Should
+the process die between the change and its answer, a repetition is told so; should it die before the change, the key is
+free again after the lease.
 """
 
 import hashlib
@@ -20,9 +23,10 @@ from fastapi.routing import APIRoute
 from postern_api.auth.roles import Principal
 from postern_api.http.problems import Problem, conflict, invalid
 from postern_api.http.store import IdempotencyStore
-from postern_api.resources import Resources
+from postern_api.resources import Resources, beside
 from postern_common.errors import Temporary
 from postern_common.ids import new_id
+from postern_common.mongo import Session
 from postern_common.secrets import SecretsError
 
 HEADER: Final = "Idempotency-Key"
@@ -60,10 +64,15 @@ class Claim:
         with suppress(Temporary):  # the change is made and answered; without a record the key is free after the lease
             await IdempotencyStore(self.resources.mongo).finish(self.key, self.claim, sealed, expires_at)
 
+    async def mark(self, session: Session) -> None:
+        """Tell within the change's transaction that it is made; refuse it where the lease has passed to another."""
+        if not await IdempotencyStore(self.resources.mongo).mark(self.key, self.claim, session):
+            raise _in_progress()
+
     async def drop(self) -> None:
-        """Forget a request that failed."""
+        """Forget a request that failed, unless its change is made."""
         with suppress(Temporary):
-            await IdempotencyStore(self.resources.mongo).drop(self.key, self.claim)
+            await IdempotencyStore(self.resources.mongo).drop(self.key, self.claim, self.resources.now())
 
 
 async def begin(request: Request, principal: Principal, resources: Resources) -> None:
@@ -82,6 +91,7 @@ async def begin(request: Request, principal: Principal, resources: Resources) ->
         "claim": claim,
         "body_hash": body_hash,
         "lease_until": now + LEASE,
+        "is_made": False,
         "answer": None,
         "expires_at": now + KEPT,
     }
@@ -89,6 +99,7 @@ async def begin(request: Request, principal: Principal, resources: Resources) ->
     if not await store.begin(record):
         await _repeated(store, record, resources)
     request.state.idempotency = Claim(resources, key, claim)
+    beside.set(request.state.idempotency.mark)
 
 
 async def _repeated(store: IdempotencyStore, record: dict[str, Any], resources: Resources) -> None:
@@ -105,6 +116,9 @@ async def _repeated(store: IdempotencyStore, record: dict[str, Any], resources: 
     if found["expires_at"] > now and found["answer"] is not None:
         raise Replay(_answer(resources, found))
     is_abandoned = found["expires_at"] <= now or found["lease_until"] <= now
+    if is_abandoned and found["expires_at"] > now and found["is_made"]:
+        message = "The first request did its work, but its answer is lost. Look at what is there."
+        raise conflict("idempotency-answer-lost", message)
     if is_abandoned and await store.take_over(found, record):
         return
     raise _in_progress()
@@ -114,7 +128,8 @@ def _answer(resources: Resources, found: dict[str, Any]) -> Response:
     try:
         status, headers, body = json.loads(resources.secrets.open(found["answer"], found["_id"]))
     except SecretsError:
-        raise conflict("idempotency-in-progress", "The first answer can no longer be read; use another key.") from None
+        message = "The first request did its work, but its answer can no longer be read. Look at what is there."
+        raise conflict("idempotency-answer-lost", message) from None
     return Response(b64decode(body), status_code=status, headers={**headers, "Idempotent-Replay": "true"})
 
 
@@ -131,6 +146,7 @@ class IdempotentRoute(APIRoute):
         handler: Callable[[Request], Awaitable[Response]] = super().get_route_handler()
 
         async def handle(request: Request) -> Response:
+            outer = beside.set(None)
             try:
                 response = await handler(request)
             except Replay as replay:
@@ -140,6 +156,8 @@ class IdempotentRoute(APIRoute):
                 if claim is not None:
                     await claim.drop()
                 raise
+            finally:
+                beside.reset(outer)
             claim = getattr(request.state, "idempotency", None)
             if claim is not None:
                 await claim.finish(response)

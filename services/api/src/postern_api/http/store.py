@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Any
 
 from postern_common.documents import Collections
-from postern_common.mongo import PLATFORM, DuplicateKey, Mongo
+from postern_common.mongo import PLATFORM, DuplicateKey, Mongo, Session
 from postern_common.secrets import SecretBox, SecretsError
 
 Document = dict[str, Any]
@@ -30,18 +30,25 @@ class IdempotencyStore:
 
     async def take_over(self, found: Document, record: Document) -> bool:
         """Begin again where a record has expired or its process has died; False if somebody else was faster."""
-        query = {"_id": found["_id"], "claim": found["claim"]}
+        query = {"_id": found["_id"], "claim": found["claim"], "is_made": found["is_made"]}
         changes = {key: value for key, value in record.items() if key != "_id"}
         return bool(await self._records.update_one(query, {"$set": changes}))
+
+    async def mark(self, key: str, claim: str, session: Session) -> bool:
+        """Tell that the change is made, in its own transaction; False if the claim is no longer this one."""
+        change = {"$set": {"is_made": True}}
+        return bool(await self._records.update_one({"_id": key, "claim": claim}, change, session=session))
 
     async def finish(self, key: str, claim: str, answer: str, expires_at: datetime) -> None:
         """Keep the answer for repetitions."""
         change = {"$set": {"answer": answer, "expires_at": expires_at}}
         await self._records.update_one({"_id": key, "claim": claim}, change)
 
-    async def drop(self, key: str, claim: str) -> None:
-        """Forget a request that changed nothing."""
-        await self._records.delete_one({"_id": key, "claim": claim})
+    async def drop(self, key: str, claim: str, now: datetime) -> None:
+        """Forget a request that changed nothing; of one that did, only say that it runs no longer."""
+        mine = {"_id": key, "claim": claim}
+        if not await self._records.delete_one({**mine, "is_made": False}):
+            await self._records.update_one(mine, {"$set": {"lease_until": now}})
 
     async def reseal(self, secrets: SecretBox) -> int:
         """Seal kept answers under the current key; how many moved. One that does not open is forgotten."""

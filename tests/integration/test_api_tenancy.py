@@ -116,7 +116,8 @@ async def test_a_customers_administrator_has_no_right_above_the_customer(api):
 @pytest.mark.spec("T1")
 async def test_each_level_sees_its_own_customers(api):
     partner = "par_" + "0" * 32
-    theirs = await api.customer("Partner's", partner_id=partner)
+    theirs = await api.customer("Partner's")
+    await api.mongo.collection(Collections.CUSTOMERS, PLATFORM).update_one({}, {"$set": {"partner_id": partner}})
     other = await api.customer("Other")
     admin = await api.token_for(other)
     tokens = api.mongo.collection(Collections.TOKENS, PLATFORM)
@@ -139,6 +140,17 @@ async def test_each_level_sees_its_own_customers(api):
     assert made["partner_id"] == partner
     foreign = {"name": "New", "partner_id": "par_" + "1" * 32}
     assert (await api.post("/v1/customers", foreign, token="partner-token")).status_code == 422
+
+
+@pytest.mark.spec("T1")
+async def test_nothing_of_partners_can_be_reached_before_there_are_partners(api):
+    refused = await api.post("/v1/customers", {"name": "x", "partner_id": "par_" + "0" * 32}, expect=422)
+    assert refused.json()["errors"][0]["pointer"] == "/partner_id"
+    customer = await api.customer()
+    for path, body in (("/v1/me/tokens", {}), (f"{customer}/tokens", {})):
+        await api.post(path, body | {"name": "t", "role": "partner_admin"}, expect=422)
+    for path in ("/v1/partners", "/v1/partners/par_x"):
+        await api.get(path, expect=404)
 
 
 @pytest.mark.spec("T2")

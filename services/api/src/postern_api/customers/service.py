@@ -46,6 +46,8 @@ class Customers:
             if partner_id not in {None, principal.partner_id}:
                 raise invalid("A partner adds customers of its own only.", "/partner_id")
             partner_id = principal.partner_id
+        elif partner_id is not None:  # there are no partners yet, and a customer of nobody's must not wait for one
+            raise invalid("There is no such partner.", "/partner_id")
         now, limit = resources.now(), resources.settings
         retention = {
             name: min(days, getattr(limit, f"api_max_{name}")) for name, days in DEFAULT_RETENTION.items()

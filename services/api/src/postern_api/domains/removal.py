@@ -24,11 +24,13 @@ REASON: Final = "domain removed"
 class Removal:
     """The removal of one domain."""
 
-    def __init__(self, tenant: Tenant, document: Document) -> None:
+    def __init__(self, tenant: Tenant, document: Document, condition: IfMatch) -> None:
         self._tenant = tenant
         self._resources = tenant.resources
         self._store = DomainStore(tenant.resources.mongo, tenant.scope)
         self._domain = document
+        self._condition = condition
+        self._has_begun = False
         self._users = 0
         self._aliases = 0
 
@@ -36,10 +38,18 @@ class Removal:
         """Remove it with all that hangs on it."""
         while True:
             users, aliases, is_done = await self._resources.transact(self._chunk)
+            self._has_begun = True
             self._users += users
             self._aliases += aliases
             if is_done:
                 return
+
+    async def _check(self, session: Session) -> None:
+        """Refuse what has changed since it was read; once begun, a removal goes on whatever happens."""
+        present = await self._store.get(self._domain["name"], session)
+        if present is None or present["_id"] != self._domain["_id"]:
+            raise not_found()
+        self._condition.check(present["version"])
 
     async def _chunk(self, session: Session) -> tuple[int, int, bool]:
         """One transaction: some users and aliases, and the domain once none is left."""
@@ -47,6 +57,8 @@ class Removal:
         name = self._domain["name"]
         if await CustomerStore(self._resources.mongo).lock(self._tenant.customer_id, session) is None:
             raise not_found()
+        if not self._has_begun:
+            await self._check(session)
         users = await self._store.users_primarily_in(name, CHUNK, session)
         for user in users:
             await forget_user(self._tenant, user, REASON, now, session)
@@ -72,6 +84,4 @@ class Removal:
 
 async def remove_domain(tenant: Tenant, name: str, condition: IfMatch) -> None:
     """Remove a domain of the customer, if it is the version that the caller has seen."""
-    document = await Domains(tenant).get(name)
-    condition.check(document["version"])
-    await Removal(tenant, document).run()
+    await Removal(tenant, await Domains(tenant).get(name), condition).run()

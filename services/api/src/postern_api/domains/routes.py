@@ -1,6 +1,6 @@
 """/v1/customers/{c}/domains."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query, Response
 
@@ -28,6 +28,10 @@ Writer = Annotated[Tenant, customer_scope(Permission.DOMAINS_WRITE)]
 Name = Annotated[str, Path(max_length=300, description="The domain's name, in any spelling.", examples=["example.com"])]
 
 
+def _set_etag(response: Response, document: dict[str, Any]) -> None:
+    set_etag(response, document, document["last_check"], document["next_check_at"])
+
+
 @router.get("", operation_id="domains_list", summary="List domains", responses=answers(404))
 async def list_domains(tenant: Reader, listing: Annotated[DomainList, Query()]) -> Page[Domain]:
     """The customer's domains in any state."""
@@ -44,7 +48,7 @@ async def add_domain(tenant: Writer, body: NewDomain, response: Response) -> Dom
     """
     document = await Domains(tenant).add(body)
     response.headers["Location"] = f"/v1/customers/{tenant.customer_id}/domains/{document['name']}"
-    set_etag(response, document)
+    _set_etag(response, document)
     return to_domain(document)
 
 
@@ -52,7 +56,7 @@ async def add_domain(tenant: Writer, body: NewDomain, response: Response) -> Dom
 async def get_domain(tenant: Reader, name: Name, response: Response) -> Domain:
     """With what to publish and what was found last."""
     document = await Domains(tenant).get(name)
-    set_etag(response, document)
+    _set_etag(response, document)
     return to_domain(document)
 
 
@@ -62,7 +66,7 @@ async def patch_domain(
 ) -> Domain:
     """Choose the site that its mail goes to."""
     document = await Domains(tenant).change(name, body, condition)
-    set_etag(response, document)
+    _set_etag(response, document)
     return to_domain(document)
 
 
@@ -83,9 +87,13 @@ async def delete_domain(tenant: Writer, name: Name, condition: Condition) -> Non
 
 @router.post("/{name}/verify", operation_id="domains_verify", summary="Check a domain now", responses=answers(404, 409))
 async def verify_domain(tenant: Writer, name: Name, response: Response) -> Domain:
-    """Ask the domain's name servers now, and answer with what they said. A verified domain stays so."""
+    """Ask the domain's name servers now, and answer with what they said.
+
+    A verified domain stays so whatever is found. An expired one is verified if the record is there, and stays expired
+    otherwise.
+    """
     document = await Domains(tenant).verify(name)
-    set_etag(response, document)
+    _set_etag(response, document)
     return to_domain(document)
 
 
@@ -95,7 +103,7 @@ async def verify_domain(tenant: Writer, name: Name, response: Response) -> Domai
 async def restart_domain(tenant: Writer, name: Name, response: Response) -> Domain:
     """Another 72 hours, with the same code."""
     document = await Domains(tenant).restart(name)
-    set_etag(response, document)
+    _set_etag(response, document)
     return to_domain(document)
 
 

@@ -59,6 +59,7 @@ def create_app(resources: Resources | None = None) -> FastAPI:
     app.add_middleware(
         Surroundings,
         max_body_bytes=settings.api_max_body_bytes if settings else MEBIBYTE,
+        max_requests=settings.api_max_requests if settings else 1,
         strict_transport=settings.is_production if settings else True,
     )
     app.openapi = lambda: describe(app)  # type: ignore[method-assign]

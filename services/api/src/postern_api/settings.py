@@ -37,6 +37,9 @@ class ApiSettings(CommonSettings):
         description="Largest message size that a customer may set, in octets.",
     )
     api_max_body_bytes: int = Field(MEBIBYTE, ge=4096, le=64 * MEBIBYTE, description="Largest request body, in octets.")
+    api_max_requests: int = Field(
+        400, ge=10, le=100_000, description="Requests that are answered at once; further ones get 503 at once."
+    )
     api_max_trace_days: int = Field(
         365, ge=1, le=3650, description="Longest retention of the trace that a customer may set."
     )

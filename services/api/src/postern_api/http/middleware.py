@@ -1,5 +1,8 @@
-"""Around every request: an id and a trace, a cap on the body, safe headers, and an answer whatever fails."""
+"""Around every request: an id and a trace, bounds on its body and on how many there are, safe headers, and an answer
+whatever fails. HEAD is GET without the body (RFC 9110 9.3.2), on every path.
+"""
 
+import asyncio
 import re
 import time
 from collections.abc import MutableMapping
@@ -31,17 +34,18 @@ _SAFE: Final = {
 }
 
 
-class TooLarge(Rejected):
-    """The body passes the limit while it is read."""
+BODY_SECONDS: Final = 30.0
 
 
 class Surroundings:
     """Outermost layer of the application; nothing passes it without an answer."""
 
-    def __init__(self, app: ASGIApp, *, max_body_bytes: int, strict_transport: bool) -> None:
+    def __init__(self, app: ASGIApp, *, max_body_bytes: int, max_requests: int, strict_transport: bool) -> None:
         self._app = app
         self._max_body = max_body_bytes
+        self._max_requests = max_requests
         self._strict_transport = strict_transport
+        self._requests = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -52,18 +56,26 @@ class Surroundings:
         given = headers.get("x-request-id", "")
         request_id = given if _REQUEST_ID.fullmatch(given) else new_id("evt").removeprefix("evt_")
         with telemetry.traced(headers.get("traceparent")) as traceparent, telemetry.bind(request_id=request_id):
-            answer = _Answer(send, self._headers(request_id, traceparent))
+            is_head = scope["method"] == "HEAD"
+            answer = _Answer(send, self._headers(request_id, traceparent), is_head=is_head)
+            inner = {**scope, "method": "GET"} if is_head else scope
             started = time.monotonic()
-            await self._guarded(scope, receive, answer, headers)
-            _log(scope, answer.status, time.monotonic() - started)
+            self._requests += 1
+            try:
+                await self._guarded(inner, receive, answer, headers)
+            finally:
+                self._requests -= 1
+            _log(scope["method"], inner, answer.status, time.monotonic() - started)
 
     async def _guarded(self, scope: Scope, receive: Receive, answer: "_Answer", headers: Headers) -> None:
         limit = self._max_body
         try:
+            if self._requests > self._max_requests and scope["path"] != "/livez":
+                raise Temporary("as many requests at once as may be")
             length = headers.get("content-length", "0")
-            if length.isdigit() and int(length) > limit:
+            if length.isascii() and length.isdigit() and int(length[:20]) > limit:
                 raise _too_large(limit)
-            await self._app(scope, _capped(receive, limit), answer.send)
+            await self._app(scope, _bounded(receive, limit), answer.send)
         except Exception as error:
             if answer.status:
                 log.error("failed_after_answer_began", exc_info=error)
@@ -80,9 +92,10 @@ class Surroundings:
 class _Answer:
     """Passes an answer on with the headers that all have, and remembers its status."""
 
-    def __init__(self, send: Send, added: dict[str, str]) -> None:
+    def __init__(self, send: Send, added: dict[str, str], *, is_head: bool) -> None:
         self._send = send
         self._added = added
+        self._is_head = is_head
         self.status = 0
 
     async def send(self, message: Message) -> None:
@@ -94,6 +107,8 @@ class _Answer:
                 headers[name] = value
             headers.setdefault("Cache-Control", "no-store")
             headers.setdefault("Content-Security-Policy", NOTHING_ALLOWED)
+        elif self._is_head:
+            message = {**message, "body": b""}
         await self._send(message)
 
 
@@ -102,22 +117,32 @@ def _as_scope(message: Message) -> MutableMapping[str, Any]:
     return message
 
 
-def _capped(receive: Receive, limit: int) -> Receive:
-    taken = 0
+def _bounded(receive: Receive, limit: int) -> Receive:
+    """Reads a body of at most `limit` octets that is there in time."""
+    taken, is_whole = 0, False
+    end = asyncio.get_running_loop().time() + BODY_SECONDS
 
     async def read() -> Message:
-        nonlocal taken
-        message = await receive()
+        nonlocal taken, is_whole
+        if is_whole:
+            return await receive()
+        try:
+            async with asyncio.timeout_at(end):
+                message = await receive()
+        except TimeoutError:
+            text = f"The body was not there within {BODY_SECONDS:.0f} seconds."
+            raise Rejected("request-timeout", text, status=408) from None
         taken += len(message.get("body", b""))
         if taken > limit:
             raise _too_large(limit)
+        is_whole = not message.get("more_body", False)
         return message
 
     return read
 
 
-def _too_large(limit: int) -> TooLarge:
-    return TooLarge("body-too-large", f"A request's body may have {limit} octets at most.", status=413)
+def _too_large(limit: int) -> Rejected:
+    return Rejected("body-too-large", f"A request's body may have {limit} octets at most.", status=413)
 
 
 def _response_to(error: Exception) -> Any:
@@ -128,8 +153,8 @@ def _response_to(error: Exception) -> Any:
     return problems.from_unknown(error)
 
 
-def _log(scope: Scope, status: int, seconds: float) -> None:
-    method = scope["method"] if scope["method"] in _METHODS else "other"
+def _log(method: str, scope: Scope, status: int, seconds: float) -> None:
+    method = method if method in _METHODS else "other"
     route = getattr(scope.get("route"), "path", None)
     _REQUESTS.labels(method=method, status=f"{status // 100}xx").inc()
     _SECONDS.labels(method=method).observe(seconds)

@@ -15,6 +15,7 @@ _STATUS: Final[dict[int, tuple[str, str, str]]] = {
     403: ("forbidden", "The role does not allow it.", "Your role does not allow this."),
     404: ("not-found", "No such thing, or another tenant's.", "There is no such thing, or it is not yours."),
     409: ("address-taken", "Something stands in the way.", "The address ann@example.com is in use."),
+    408: ("request-timeout", "The body came too slowly.", "The body was not there within 30 seconds."),
     412: (
         "precondition-failed",
         "It has changed since it was read.",
@@ -45,7 +46,10 @@ cookie; changes made with the cookie need `X-CSRF-Token`.
 `next_cursor`.
 
 **Changes.** Single resources carry an `ETag`; PUT, PATCH and DELETE need it in `If-Match`. PATCH is a JSON merge patch.
-POST takes an `Idempotency-Key`: a repetition within 24 hours gets the first answer again.
+POST takes an `Idempotency-Key`: a repetition within 24 hours gets the first answer again, or 409
+`idempotency-answer-lost` where a failure of ours lost that answer after the change was made.
+
+GET paths answer HEAD too, with the same headers.
 
 Times are RFC 3339 in UTC, ids are opaque, unknown fields are refused. Actions on messages (retry, hold, release,
 bounce, drop) are not offered yet.
@@ -140,7 +144,7 @@ def _complete(method: str, operation: dict[str, Any]) -> None:
     is_public = operation.pop("x-public", False)
     shared = [422, 503] if is_public else [401, 403, 422, 503]
     if method in {"post", "put", "patch"}:
-        shared.append(413)
+        shared += [408, 413]
     for status in shared:
         found[str(status)] = _answer(status)
     operation["responses"] = dict(sorted(found.items()))

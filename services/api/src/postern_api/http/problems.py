@@ -13,6 +13,7 @@ import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from fastapi.routing import APIRoute, iter_route_contexts
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from postern_common.errors import Rejected, Temporary
@@ -23,6 +24,8 @@ log = structlog.get_logger(__name__)
 MEDIA_TYPE: Final = "application/problem+json"
 TYPE_BASE: Final = "urn:postern:problem:"
 RETRY_SECONDS: Final = 2
+MAX_ERRORS: Final = 50
+MAX_POINTER: Final = 300
 
 TITLES: Final[dict[str, str]] = {
     "address-taken": "The address is in use",
@@ -36,6 +39,7 @@ TITLES: Final[dict[str, str]] = {
     "domain-not-managed": "The domain is not one of the customer's",
     "forbidden": "No right to do this",
     "host-refused": "The host may not be used",
+    "idempotency-answer-lost": "The first answer is lost",
     "idempotency-in-progress": "The first request is still running",
     "idempotency-key-reused": "The key belongs to another request",
     "internal-error": "Something went wrong",
@@ -51,6 +55,7 @@ TITLES: Final[dict[str, str]] = {
     "precondition-required": "If-Match is needed",
     "rate-limited": "Too many requests",
     "sign-in-failed": "The sign-in failed",
+    "request-timeout": "The request came too slowly",
     "site-in-use": "The site is in use",
     "sync-running": "A run is under way",
     "temporarily-unavailable": "Try again in a moment",
@@ -170,7 +175,7 @@ def from_unknown(error: Exception) -> JSONResponse:
 
 def from_validation(error: RequestValidationError) -> JSONResponse:
     """The answer to fields that do not fit; values are not repeated."""
-    errors = [_field_error(item["loc"], item["msg"]) for item in error.errors()]
+    errors = [_field_error(item["loc"], item["msg"]) for item in error.errors()[:MAX_ERRORS]]
     detail = "; ".join(f"{item['pointer'] or 'the body'}: {item['message']}" for item in errors[:3])
     return respond(problem_document("invalid-request", 422, detail, errors=errors))
 
@@ -180,11 +185,17 @@ def _field_error(location: Sequence[int | str], message: str) -> dict[str, str]:
     if message == "JSON decode error":
         path, message = [], "The body is not valid JSON"
     pointer = "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in path)
-    found = {"pointer": pointer, "message": message.removeprefix("Value error, ")}
+    found = {"pointer": pointer[:MAX_POINTER], "message": message.removeprefix("Value error, ")}
     return found if where == "body" else {**found, "in": str(where)}
 
 
-_HTTP_CODES: Final = {404: "not-found", 405: "method-not-allowed", 413: "body-too-large", 422: "invalid-request"}
+_HTTP_CODES: Final = {
+    404: "not-found",
+    405: "method-not-allowed",
+    408: "request-timeout",
+    413: "body-too-large",
+    422: "invalid-request",
+}
 
 
 def from_http(error: StarletteHTTPException) -> JSONResponse:
@@ -197,6 +208,16 @@ def from_http(error: StarletteHTTPException) -> JSONResponse:
     if code is None:
         code, status = "invalid-request", 422
     return respond(problem_document(code, status, TITLES[code] + "."), error.headers)
+
+
+def _methods_at(app: FastAPI, path: str) -> set[str]:
+    """All methods of a path (RFC 9110 10.2.1); the framework names those of the first route that fits."""
+    routes = (context.original_route for context in iter_route_contexts(app.routes))
+    found: set[str] = set()
+    for route in routes:
+        if isinstance(route, APIRoute) and route.path_regex.match(path):
+            found |= set(route.methods or ())
+    return found | {"HEAD"} if "GET" in found else found
 
 
 def install(app: FastAPI) -> None:
@@ -214,9 +235,12 @@ def install(app: FastAPI) -> None:
         assert isinstance(error, RequestValidationError)  # noqa: S101 - the registration below says so
         return from_validation(error)
 
-    async def http(_request: Request, error: Exception) -> JSONResponse:
+    async def http(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, StarletteHTTPException)  # noqa: S101 - the registration below says so
-        return from_http(error)
+        answer = from_http(error)
+        if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+            answer.headers["Allow"] = ", ".join(sorted(_methods_at(app, request.url.path)))
+        return answer
 
     app.add_exception_handler(Rejected, rejected)
     app.add_exception_handler(Temporary, temporary)

@@ -50,6 +50,16 @@ RequiredLine = Annotated[
     str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200), AfterValidator(one_line)
 ]
 Notes = Annotated[str, StringConstraints(strip_whitespace=True, max_length=4000), AfterValidator(_many_lines)]
+
+
+def _searchable(value: str) -> str:
+    """MongoDB takes no NUL in a pattern, and nothing that is stored holds one."""
+    if "\0" in value:
+        raise ValueError("control characters are not allowed")
+    return value
+
+
+Part = Annotated[str, StringConstraints(min_length=1), AfterValidator(_searchable)]
 DomainText = Annotated[str, StringConstraints(min_length=1, max_length=1000), AfterValidator(one_line)]
 AddressText = Annotated[str, StringConstraints(min_length=1, max_length=1000), AfterValidator(one_line)]
 

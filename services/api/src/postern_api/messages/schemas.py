@@ -5,7 +5,7 @@ from typing import Any, Final, Literal
 
 from pydantic import Field
 
-from postern_api.http.schemas import EXAMPLE_TIME, ListQuery, Output, Time
+from postern_api.http.schemas import EXAMPLE_TIME, ListQuery, Output, Part, Time
 from postern_common.documents import RecipientState
 
 EXAMPLE_ID: Final = "msg_0192f0c1a8b47c3e9d215b7f10aa3c58"
@@ -51,23 +51,19 @@ class MessageList(ListQuery):
     sort: Literal["received_at", "-received_at"] = Field(
         "-received_at", description="The order.", examples=["-received_at"]
     )
-    sender: str | None = Field(
+    sender: Part | None = Field(
         None,
-        min_length=1,
         max_length=320,
         description="The sender's address, or a part of it.",
         examples=["bob@sender.example"],
     )
-    recipient: str | None = Field(
+    recipient: Part | None = Field(
         None,
-        min_length=1,
         max_length=320,
         description="A recipient's address, or a part of it.",
         examples=["ann@example.com"],
     )
-    subject: str | None = Field(
-        None, min_length=1, max_length=200, description="Part of the subject.", examples=["Lunch"]
-    )
+    subject: Part | None = Field(None, max_length=200, description="Part of the subject.", examples=["Lunch"])
     message_id: str | None = Field(
         None,
         max_length=998,

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import Field
 
-from postern_api.http.schemas import EXAMPLE_TIME, AddressText, Input, Line, ListQuery, Notes, Output, Patch, Time
+from postern_api.http.schemas import EXAMPLE_TIME, AddressText, Input, Line, ListQuery, Notes, Output, Part, Patch, Time
 from postern_common.documents import UserSource, UserState
 
 EXAMPLE_ID: Final = "usr_0192f0c1a8b47c3e9d215b7f10aa3c57"
@@ -165,9 +165,7 @@ class UserList(ListQuery):
     """What the list of users takes."""
 
     sort: Sort = Field("email", description="The order.", examples=["last_name"])
-    search: str | None = Field(
-        None, min_length=1, max_length=100, description="Part of a name or an address.", examples=["ann"]
-    )
+    search: Part | None = Field(None, max_length=100, description="Part of a name or an address.", examples=["ann"])
     state: UserState | None = Field(None, description="Only those in this state.", examples=["flagged"])
     source: UserSource | None = Field(None, description="Only those from this source.", examples=["manual"])
     kind: Kind | None = Field(None, description="Only mailboxes of this kind.", examples=["user"])

@@ -1,6 +1,7 @@
 """The door to the database: tenants apart, writes whole, outages told as temporary."""
 
 import asyncio
+import signal
 import time
 from datetime import UTC, datetime, timedelta
 
@@ -98,6 +99,38 @@ async def test_a_database_that_is_away_is_told_soon_and_as_temporary(mongo, mong
         )
     assert time.monotonic() - began < 15
     await asyncio.to_thread(mongod_unit.start)
+    await mongo.ping()
+
+
+@pytest.mark.spec("V3")
+async def test_a_commit_that_gets_no_answer_is_given_up_as_temporary(mongo, mongod_unit):
+    sites = mongo.collection(Collections.SITES, PLATFORM)
+
+    async def write_and_lose_the_database(session):
+        await sites.insert_one({"_id": "sit_1", "customer_id": "cus_a"}, session=session)
+        await asyncio.to_thread(mongod_unit.kill)
+
+    async with asyncio.timeout(40):
+        with pytest.raises(Temporary):
+            await mongo.transact(write_and_lose_the_database)
+    await asyncio.to_thread(mongod_unit.start)
+    assert await sites.find_one({"_id": "sit_1"}) is None
+
+
+async def test_a_database_that_goes_silent_is_told_before_the_sockets_own_timeout(mongo, mongod_unit):
+    await mongo.ping()
+    mongod_unit.child.process.send_signal(signal.SIGSTOP)
+    began = time.monotonic()
+    try:
+        with pytest.raises(Temporary):
+            await mongo.collection(Collections.SITES, PLATFORM).find_one({})
+        assert time.monotonic() - began < 15
+        began = time.monotonic()
+        with pytest.raises(Temporary):
+            await mongo.ping()
+        assert time.monotonic() - began < 6
+    finally:
+        mongod_unit.child.process.send_signal(signal.SIGCONT)
     await mongo.ping()
 
 

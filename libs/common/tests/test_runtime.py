@@ -95,7 +95,7 @@ async def test_a_drain_that_hangs_is_cut_off(settings):
         assert await running == 0
 
 
-@pytest.mark.parametrize("failure", [RuntimeError("boom"), None])
+@pytest.mark.parametrize("failure", [RuntimeError("boom"), asyncio.CancelledError(), None])
 async def test_a_task_that_ends_by_itself_ends_the_process_with_an_error(settings, failure):
     runtime = Runtime("probe", settings)
 

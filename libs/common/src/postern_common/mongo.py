@@ -55,6 +55,10 @@ MAX_SKEW: Final = timedelta(seconds=60)
 TRANSACTION_SECONDS: Final = 15.0
 SELECT_SERVER_MS: Final = 4_000
 SOCKET_MS: Final = 30_000
+# A primary that went silent is noticed by the driver's monitor within its heartbeat and the connect timeout, about 6 s;
+# operations under way fail then, so the socket's own timeout only bounds a server that lives but does not answer.
+HEARTBEAT_MS: Final = 2_000
+WAIT_FOR_CONNECTION_MS: Final = 5_000
 _RETRYABLE_CODES: Final = frozenset(
     {6, 7, 89, 91, 112, 189, 244, 246, 251, 262, 9001, 10107, 11600, 11602, 13435, 13436}
 )
@@ -237,9 +241,9 @@ class Mongo:
             serverSelectionTimeoutMS=SELECT_SERVER_MS,
             connectTimeoutMS=SELECT_SERVER_MS,
             socketTimeoutMS=SOCKET_MS,
-            waitQueueTimeoutMS=SOCKET_MS,
+            waitQueueTimeoutMS=WAIT_FOR_CONNECTION_MS,
             maxPoolSize=pool_size,
-            heartbeatFrequencyMS=2_000,
+            heartbeatFrequencyMS=HEARTBEAT_MS,
             w="majority",
             journal=True,
             readConcernLevel="majority",
@@ -288,14 +292,15 @@ class Mongo:
     async def transact(self, work: Callable[[Session], Awaitable[T]]) -> T:
         """Run `work(session)` in a transaction: all of its writes or none.
 
-        `work` runs again when the transaction meets another one, so it must do nothing outside of the database.
+        `work` runs again when the transaction meets another one, so it must do nothing outside of the database. Raises
+        `Temporary` where that, or the commit, does not succeed in time; it may then have been committed all the same.
         """
         deadline = asyncio.get_running_loop().time() + TRANSACTION_SECONDS
         async with _translated(None), await self.client.start_session() as session:
             attempt = 0
             while True:
                 try:
-                    return await _run_once(session, work)
+                    return await _run_once(session, work, deadline)
                 except PyMongoError as error:
                     attempt += 1
                     # Not for a server that could not be selected: that was already waited for.
@@ -326,7 +331,7 @@ class Mongo:
             pause = min(pause * 2, 10.0)
 
 
-async def _run_once(session: Session, work: Callable[[Session], Awaitable[T]]) -> T:
+async def _run_once(session: Session, work: Callable[[Session], Awaitable[T]], deadline: float) -> T:
     session.start_transaction(read_concern=ReadConcern("snapshot"), write_concern=WriteConcern("majority", j=True))
     try:
         result = await work(session)
@@ -340,6 +345,8 @@ async def _run_once(session: Session, work: Callable[[Session], Awaitable[T]]) -
         except PyMongoError as error:
             # The commit may be repeated safely as long as its result is not known (MongoDB transactions specification).
             if not error.has_error_label("UnknownTransactionCommitResult") or isinstance(error, ExecutionTimeout):
+                raise
+            if asyncio.get_running_loop().time() > deadline:
                 raise
             await asyncio.sleep(random.uniform(0.05, 0.2))
 

@@ -8,7 +8,7 @@ before it is published. An event may be published twice, never not at all.
 
 import asyncio
 import random
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Final, Protocol
 
 import structlog
@@ -26,6 +26,8 @@ BATCH: Final = 100
 CLAIM: Final = timedelta(seconds=15)
 LOOK_SECONDS: Final = 1.0
 MAX_PAUSE_SECONDS: Final = 30.0
+# An unclaimed event is free since long ago, not since some "now": a writer's clock that is ahead must not delay it.
+FREE: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 log = structlog.get_logger(__name__)
 _PUBLISHED = Counter("postern_common_outbox_published_total", "Events of the outbox that the broker confirmed.")
@@ -53,7 +55,7 @@ async def append(
             "state": "pending",
             "created_at": now,
             "claim": None,
-            "claimed_until": now - CLAIM,
+            "claimed_until": FREE,
             "sent_at": None,
         },
         session=session,
@@ -123,9 +125,8 @@ class OutboxRelay:
             sent = await self._publisher.publish(envelopes)
         except Temporary:
             # Released at once, so that the event does not wait for the claim to lapse once the broker is back.
-            await self._outbox.update_many(
-                {"claim": claim}, {"$set": {"claimed_until": self._mongo.clock.now() - CLAIM}}
-            )
+            ids = [envelope.id for envelope in envelopes]
+            await self._outbox.update_many({"_id": {"$in": ids}, "claim": claim}, {"$set": {"claimed_until": FREE}})
             raise
         if sent:
             await self._outbox.update_many(

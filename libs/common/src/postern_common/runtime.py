@@ -116,6 +116,9 @@ class Runtime:
         try:
             await work()
         except asyncio.CancelledError:
+            if not self._stop.is_set():  # nobody here cancelled it: a library's future was
+                log.error("task_cancelled", task=name)
+                self._fail()
             raise
         except SystemExit as error:  # uvicorn's answer to a port that is taken
             log.error("task_exited", task=name, status=error.code)

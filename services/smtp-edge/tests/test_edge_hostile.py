@@ -303,7 +303,7 @@ async def test_client_may_go_at_any_moment(said, how, tmp_path):
             else:
                 reset(client)
             await edge.wait_for_sessions()
-        assert edge.port._taken == 0
+        assert edge.port.taken == 0
         assert not edge.port._by_address
         assert edge.port.budget.used == 0
         assert edge.spool.messages == []
@@ -329,7 +329,7 @@ async def test_client_that_goes_while_its_message_is_spooled_disturbs_nothing(ho
             await edge.wait_for_sessions()
             await asyncio.sleep(0.05)
         assert [entry["event"] for entry in logs] == ["message_accepted"]
-        assert edge.port._taken == 0
+        assert edge.port.taken == 0
         assert edge.port.budget.used == 0
 
 

@@ -374,7 +374,7 @@ async def test_a_flood_from_one_address_shuts_out_nobody_else():
         await edge.connect()
         for _ in range(5):
             assert (await (await edge.connect(greeted=False)).reply()).startswith("421 4.7.0 Too many connections from")
-        assert edge.port._taken == 1
+        assert edge.port.taken == 1
 
 
 async def test_hook_may_take_its_time_and_commands_wait_for_it(edge):

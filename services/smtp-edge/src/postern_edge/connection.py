@@ -16,7 +16,7 @@ from postern_edge.port import Port
 from postern_edge.replies import Reply
 from postern_edge.session import EdgeSession
 
-log = structlog.get_logger()
+log = structlog.get_logger(__name__)
 
 # What the next octets of the client are. Plain numbers: they are looked at for every packet.
 COMMAND: Final = 0
@@ -126,7 +126,7 @@ class Connection(SMTP):
         self._out.append(reply.wire)
         self._flush()
         self.deadline = self.loop.time() + self._limits.linger_seconds
-        metrics.CLOSED.labels(reply.id).inc()
+        metrics.count_closed(reply)
 
     def _flush(self) -> None:
         if self._out:

@@ -15,7 +15,7 @@ from postern_edge import metrics
 from postern_edge.port import Port
 from postern_edge.protocol import EdgeSMTP
 
-log = structlog.get_logger()
+log = structlog.get_logger(__name__)
 
 SWEEP_SECONDS: Final = 0.25
 CERTIFICATE_SECONDS: Final = 10.0
@@ -80,6 +80,7 @@ class Listener:
         while True:
             await asyncio.sleep(self._sweep_seconds)
             self._expire()
+            metrics.SESSIONS.set(self._port.taken)
             metrics.HELD.set(self._port.budget.used)
             metrics.publish()
 

@@ -31,8 +31,6 @@ CERTIFICATE_RELOADS: Final = Counter(
     "postern_edge_certificate_reloads_total", "Certificate reloads by outcome.", ["outcome"]
 )
 
-CONNECTIONS_TAKEN: Final = CONNECTIONS.labels("taken")
-CONNECTIONS_REFUSED: Final = CONNECTIONS.labels("refused")
 MESSAGES_ACCEPTED: Final = MESSAGES.labels("accepted")
 MESSAGES_REFUSED: Final = MESSAGES.labels("refused")
 MESSAGES_DEFERRED: Final = MESSAGES.labels("deferred")
@@ -40,14 +38,33 @@ PHASE_DATA: Final = PHASE.labels("data")
 PHASE_SPOOL: Final = PHASE.labels("spool")
 PHASE_TLS: Final = PHASE.labels("tls")
 
-# What is counted for every packet is kept in plain numbers and handed over by `publish`, several times a second.
+# What is counted for every packet or connection is kept in plain numbers and handed over by `publish`, several times a
+# second.
 _commands: Final[TallyOf[tuple[str, int]]] = TallyOf()
-_received: Final[TallyOf[None]] = TallyOf()
+_connections: Final[TallyOf[str]] = TallyOf()
+_closed: Final[TallyOf[str]] = TallyOf()
 
 
-def count_received(octets: int) -> None:
-    """Count octets read from a client."""
-    _received[None] += octets
+class _Octets:
+    """Octets read from clients since the last `publish`."""
+
+    __slots__ = ("received",)
+
+    def __init__(self) -> None:
+        self.received = 0
+
+
+OCTETS: Final = _Octets()
+
+
+def count_connection(outcome: str) -> None:
+    """Count one connection."""
+    _connections[outcome] += 1
+
+
+def count_closed(reply: Reply) -> None:
+    """Count one connection that we closed, by our last reply."""
+    _closed[reply.id] += 1
 
 
 def count_command(verb: str, code: int) -> None:
@@ -57,7 +74,14 @@ def count_command(verb: str, code: int) -> None:
 
 def publish() -> None:
     """Hand the tallies to the exporter."""
-    RECEIVED.inc(_received.pop(None, 0))
+    RECEIVED.inc(OCTETS.received)
+    OCTETS.received = 0
+    for outcome, number in _connections.items():
+        CONNECTIONS.labels(outcome).inc(number)
+    _connections.clear()
+    for reply_id, number in _closed.items():
+        CLOSED.labels(reply_id).inc(number)
+    _closed.clear()
     for (verb, leading), number in _commands.items():
         COMMANDS.labels(verb, f"{leading}xx").inc(number)
     _commands.clear()

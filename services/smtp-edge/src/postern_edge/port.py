@@ -54,11 +54,10 @@ class Port:
         if refusal is None:
             self._taken += 1
             self._by_address[network] += 1
-            metrics.CONNECTIONS_TAKEN.inc()
-            metrics.SESSIONS.inc()
+            metrics.count_connection("taken")
         else:
             session.was_refused = True
-            metrics.CONNECTIONS_REFUSED.inc()
+            metrics.count_connection("refused")
         return refusal
 
     def leave(self, session: "EdgeSMTP", peer_ip: str) -> None:
@@ -71,4 +70,8 @@ class Port:
         self._by_address[network] -= 1
         if self._by_address[network] <= 0:
             del self._by_address[network]
-        metrics.SESSIONS.dec()
+
+    @property
+    def taken(self) -> int:
+        """How many connections are open that were not refused."""
+        return self._taken

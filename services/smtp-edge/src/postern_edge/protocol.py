@@ -39,7 +39,7 @@ from postern_edge.port import Port
 from postern_edge.replies import Reply
 from postern_edge.session import EdgeEnvelope, EdgeSession
 
-log = structlog.get_logger()
+log = structlog.get_logger(__name__)
 
 
 class EdgeSMTP(Connection):
@@ -76,7 +76,7 @@ class EdgeSMTP(Connection):
 
     def data_received(self, data: bytes) -> None:
         """Octets have come."""
-        metrics.count_received(len(data))
+        metrics.OCTETS.received += len(data)
         state = self._state
         if state == DATA:
             self._feed(data)
@@ -149,11 +149,13 @@ class EdgeSMTP(Connection):
                     self.close_with(replies.LINE_WITHOUT_END)
                 break
             line = self._buffer[self._position : end]
+            if not self._position:
+                self._restart_clock()  # a client gets its time anew for each group of commands
             self._position = end
-            self._restart_clock()
             self._take_line(line)
-        self._buffer = self._buffer[self._position :]
-        self._position = 0
+        if self._position:
+            self._buffer = self._buffer[self._position :]
+            self._position = 0
         self._flush()
         if self._state == COMMAND and self._half_closed and not self._pauses:
             self.hang_up(replies.BYE)

@@ -15,7 +15,7 @@ from cryptography import x509
 
 from postern_edge import metrics
 
-log = structlog.get_logger()
+log = structlog.get_logger(__name__)
 
 Stamp = tuple[tuple[int, int, int], ...]
 

@@ -24,7 +24,7 @@ from postern_edge.rules.queue_ids import new_queue_id
 from postern_edge.rules.trace_headers import MAX_HOPS, HeaderFacts, Hop, header_section, received_line, scan_headers
 from postern_edge.session import EdgeEnvelope, EdgeSession
 
-log = structlog.get_logger()
+log = structlog.get_logger(__name__)
 
 _FAULTS = {
     Fault.BARE_LINE_END: replies.BARE_LINE_END,
@@ -143,7 +143,8 @@ class Intake:
         if self._upload is not None:
             await self._upload.write(content)
             stored = await self._upload.close()
-        body = b"" if stored else self._trace_line() + content
+        trace = self._trace_line()
+        body = b"" if stored else trace + content
         envelope, session = self._envelope, self._session
         message = AcceptedMessage(
             queue_id=self.queue_id,
@@ -154,7 +155,7 @@ class Intake:
             recipients=envelope.recipients,
             body=body,
             stored_body=stored,
-            size=len(self._trace_line()) + self._reader.size,
+            size=len(trace) + self._reader.size,
             smtputf8=envelope.smtp_utf8,
             body_type=envelope.parameters.body_type,
             envid=envelope.parameters.envid,

@@ -11,7 +11,7 @@ from postern_edge.rules.paths import BadPath, Mailbox, PathProblem, parse_forwar
 from postern_edge.rules.recipients import RecipientAnswer, Verdict
 from postern_edge.session import EdgeEnvelope
 
-log = structlog.get_logger()
+log = structlog.get_logger(__name__)
 
 _BAD_PATH = {
     PathProblem.SYNTAX: replies.RECIPIENT_SYNTAX,

@@ -1,7 +1,7 @@
 """Events between services on a real broker and a real database: nothing lost, nothing done twice, poison parked."""
 
 import asyncio
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import aio_pika
 import pytest
@@ -119,6 +119,27 @@ async def test_several_relays_publish_each_event_once(mongo, verifier):
     await asyncio.gather(*(_exhaust(relay) for relay in relays))
     await eventually_async(lambda: len(verifier.handled) == 150)
     assert len(set(verifier.handled)) == 150
+
+
+@pytest.mark.spec("V3")
+async def test_an_event_is_not_delayed_by_a_writer_whose_clock_is_ahead(mongo, vhost, verifier):
+    class HourAhead(Clock):
+        def now(self):
+            return super().now() + timedelta(hours=1)
+
+    mongo.clock = HourAhead()
+    envelope = await mongo.transact(lambda session: outbox.append(mongo, session, ADDED, service="api"))
+    await outbox.OutboxRelay(mongo, verifier.bus).publish_batch()
+    await eventually_async(lambda: verifier.handled == [envelope.id])
+
+
+@pytest.mark.spec("V3")
+async def test_events_are_free_again_at_once_when_the_broker_is_away(mongo, vhost):
+    relay = outbox.OutboxRelay(mongo, Bus(vhost, "api", mongo))
+    await mongo.transact(lambda session: outbox.append(mongo, session, ADDED, service="api"))
+    for _ in range(2):
+        with pytest.raises(Temporary, match="not connected"):
+            await relay.publish_batch()
 
 
 async def _append_many(mongo, session, count):

@@ -7,19 +7,19 @@ delays without end; a bug is retried a few times and then parked in the dead-let
 never be processed is parked at once.
 
 The connection is made anew by our own loop rather than by aio-pika's robust objects, which forget queues they no
-longer hold (CASES 67): after each connect everything is declared again, and a watch notices a consumer that the broker
-dropped.
+longer hold (CASES 67): after each connect everything is declared again. A lost connection, a channel or consumer that
+the broker closed, and an event that could be neither acknowledged nor moved all lead to a new connection.
 """
 
 import asyncio
 import random
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import Final
 
 import aio_pika
 import structlog
 from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractExchange, AbstractIncomingMessage
-from aio_pika.exceptions import CONNECTION_EXCEPTIONS, AMQPException
 from prometheus_client import Counter, Gauge
 
 from postern_common import telemetry, topology
@@ -36,7 +36,10 @@ MAX_BUG_ATTEMPTS: Final = 6
 PREFETCH: Final = 16
 CONNECT_SECONDS: Final = 5.0
 CONFIRM_SECONDS: Final = 10.0
+CLOSE_SECONDS: Final = 2.0
 WATCH_SECONDS: Final = 5.0
+STEADY_SECONDS: Final = 30.0
+FIRST_PAUSE_SECONDS: Final = 0.2
 MAX_PAUSE_SECONDS: Final = 15.0
 
 log = structlog.get_logger(__name__)
@@ -45,6 +48,22 @@ _CONSUMED = Counter(
 )  # outcome: processed | duplicate | retried | dead
 _LAST_CONSUMED = Gauge("postern_common_last_event_timestamp_seconds", "When an event was last taken from the queue.")
 _CONNECTED = Gauge("postern_common_broker_connected", "1 while connected to the broker and consuming.")
+
+
+# What using a broken connection may raise. When a connection is closed, aiormq hands a bare `Exception` or a
+# `CancelledError` to whoever waits on it, beside its own kinds; nothing of it says that the event was published.
+_BROKEN: Final = (Exception, asyncio.CancelledError)
+
+
+def _end_if_cancelled() -> None:
+    """Go on with the cancellation of the running task itself, unlike with one that only reports a closed connection.
+
+    It is also asked where nothing was raised: `asyncio.wait_for`, which aiormq uses, swallows a cancellation that
+    arrives together with its result (until Python 3.12).
+    """
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
 
 
 class AlreadyProcessed(Exception):
@@ -66,6 +85,9 @@ class Bus:
         self._connection: AbstractConnection | None = None
         self._under_way: set[asyncio.Task[None]] = set()
         self._consumers: list[tuple[aio_pika.abc.AbstractQueue, str]] = []
+        self._lost = asyncio.Event()
+        self._draining = False
+        self._closing: set[asyncio.Task[None]] = set()
         unhandled = set(topology.consumed_by(service)) ^ {kind.name() for kind in self._handlers}
         if unhandled:
             raise ValueError(f"{service}: handlers and catalogue differ in {sorted(unhandled)}")
@@ -89,37 +111,45 @@ class Bus:
 
     async def run(self) -> None:
         """Stay connected until cancelled."""
-        pause = 0.2
+        pause = FIRST_PAUSE_SECONDS
+        loop = asyncio.get_running_loop()
         try:
             while True:
+                began = loop.time()
                 try:
                     await self._connect()
-                    pause = 0.2
                     await self._watch()
-                except CONNECTION_EXCEPTIONS as error:
+                except _BROKEN as error:
+                    _end_if_cancelled()
                     log.warning("broker_connection_lost", error=type(error).__name__)
-                except TimeoutError:
-                    log.warning("broker_connection_lost", error="TimeoutError")
                 finally:
                     await self._disconnect()
+                _end_if_cancelled()
+                # A connection that never lasts must not be made many times a second: each one delivers events again.
+                if loop.time() - began > STEADY_SECONDS:
+                    pause = FIRST_PAUSE_SECONDS
                 await asyncio.sleep(pause * random.uniform(0.5, 1.5))
                 pause = min(pause * 2, MAX_PAUSE_SECONDS)
         finally:
             await self._disconnect()
 
     async def _connect(self) -> None:
+        lost = self._lost = asyncio.Event()
         self._connection = await aio_pika.connect(
             self._url, timeout=CONNECT_SECONDS, client_properties={"connection_name": self._service}
         )
+        # `connection.closed()` only tells of our own close; a lost connection is told to the callbacks.
+        self._connection.close_callbacks.add(lambda *_: lost.set())
         async with asyncio.timeout(CONFIRM_SECONDS):
             # A returned message must be an error: by default it is silently the result (on_return_raises=False).
             channel = await self._connection.channel(publisher_confirms=True, on_return_raises=True)
+            channel.close_callbacks.add(lambda *_: lost.set())
             exchange = await channel.declare_exchange(topology.EXCHANGE, aio_pika.ExchangeType.TOPIC, durable=True)
             for queue in topology.all_queues():
                 await self._declare(channel, queue)
             self._retries = channel.default_exchange
-            if self._handlers:
-                await self._consume(self._connection)
+            if self._handlers and not self._draining:
+                await self._consume(self._connection, lost)
         self._exchange = exchange
         _CONNECTED.set(1)
         log.info("broker_connected", consumes=[kind.name() for kind in self._handlers])
@@ -130,40 +160,40 @@ class Bus:
         for key in queue.bindings:
             await declared.bind(topology.EXCHANGE, key)
 
-    async def _consume(self, connection: AbstractConnection) -> None:
+    async def _consume(self, connection: AbstractConnection, lost: asyncio.Event) -> None:
         channel = await connection.channel()
+        channel.close_callbacks.add(lambda *_: lost.set())
+        (await channel.get_underlay_channel()).on_consumer_cancel_callbacks.add(lambda _frame: lost.set())
         await channel.set_qos(prefetch_count=PREFETCH)
         queue = await channel.get_queue(topology.main_queue(self._service), ensure=False)
-        tag = await queue.consume(self._receive)
+        tag = await queue.consume(partial(self._receive, lost))
         self._consumers = [(queue, tag)]
 
     async def _watch(self) -> None:
-        """Return when the connection, or our consumer on it, is gone."""
-        connection = self._connection
+        """Return when the connection, a channel or our consumer is gone, told of it or not."""
+        connection, lost = self._connection, self._lost
         assert connection is not None  # noqa: S101 - set by _connect
-        # `connection.closed()` only tells of our own close; a lost connection is told to the callbacks.
-        lost = asyncio.Event()
-        connection.close_callbacks.add(lambda *_: lost.set())
-        while connection.connected.is_set() and not lost.is_set():
+        while not lost.is_set():
             try:
                 async with asyncio.timeout(WATCH_SECONDS):
                     await lost.wait()
             except TimeoutError:
-                if self._handlers and not await self._is_consuming(connection):
-                    log.warning("broker_dropped_consumer")
-                    return
+                if not await self._is_whole(connection):
+                    break
+                _end_if_cancelled()
+        log.warning("broker_connection_lost", error="closed")
 
-    async def _is_consuming(self, connection: AbstractConnection) -> bool:
-        try:
-            async with asyncio.timeout(CONFIRM_SECONDS):
-                channel = await connection.channel()
-                try:
-                    queue = await channel.declare_queue(topology.main_queue(self._service), passive=True)
-                    return bool(queue.declaration_result.consumer_count)
-                finally:
-                    await channel.close()
-        except AMQPException:
-            return False
+    async def _is_whole(self, connection: AbstractConnection) -> bool:
+        """Whether the broker answers on this connection, and still knows a consumer of our queue."""
+        async with asyncio.timeout(CONFIRM_SECONDS):
+            channel = await connection.channel()
+            try:
+                if not self._consumers:
+                    return True
+                queue = await channel.declare_queue(topology.main_queue(self._service), passive=True)
+                return bool(queue.declaration_result.consumer_count) or self._draining
+            finally:
+                await channel.close()
 
     async def _disconnect(self) -> None:
         _CONNECTED.set(0)
@@ -171,19 +201,28 @@ class Bus:
         self._consumers = []
         connection, self._connection = self._connection, None
         if connection is not None:
-            try:
-                async with asyncio.timeout(2):
-                    await connection.close()
-            except (*CONNECTION_EXCEPTIONS, TimeoutError) as error:
-                log.debug("broker_close_failed", error=type(error).__name__)
+            # In a task of its own that nobody waits for longer: closing a broken connection may not end, not even when
+            # it is cancelled.
+            closing = asyncio.create_task(connection.close())
+            self._closing.add(closing)
+            closing.add_done_callback(self._closed)
+            if not (await asyncio.wait({closing}, timeout=CLOSE_SECONDS))[0]:
+                closing.cancel()
+
+    def _closed(self, closing: asyncio.Task[None]) -> None:
+        self._closing.discard(closing)
+        if not closing.cancelled() and (error := closing.exception()) is not None:
+            log.debug("broker_close_failed", error=type(error).__name__)
 
     async def drain(self) -> None:
-        """Take no more events, and wait for those under way to be acknowledged."""
+        """Take no more events, also after a new connection, and wait for those under way to be acknowledged."""
+        self._draining = True
         for queue, tag in self._consumers:
             try:
                 async with asyncio.timeout(CONFIRM_SECONDS):
                     await queue.cancel(tag)
-            except (*CONNECTION_EXCEPTIONS, TimeoutError) as error:
+            except _BROKEN as error:
+                _end_if_cancelled()
                 log.debug("broker_cancel_failed", error=type(error).__name__)
         self._consumers = []
         while self._under_way:
@@ -206,7 +245,8 @@ class Bus:
         try:
             # A negative acknowledgement and a returned message both raise (CASES 69).
             await exchange.publish(message, envelope.name, mandatory=mandatory, timeout=CONFIRM_SECONDS)
-        except (*CONNECTION_EXCEPTIONS, TimeoutError) as error:
+        except _BROKEN as error:
+            _end_if_cancelled()
             log.warning(
                 "event_not_published", event_id=envelope.id, event_name=envelope.name, error=type(error).__name__
             )
@@ -215,15 +255,18 @@ class Bus:
 
     # -- consuming ----------------------------------------------------------------------------------------------------
 
-    async def _receive(self, message: AbstractIncomingMessage) -> None:
+    async def _receive(self, lost: asyncio.Event, message: AbstractIncomingMessage) -> None:
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 - aio-pika runs each callback in a task
         self._under_way.add(task)
         try:
             await self._settle(message)
-        except (*CONNECTION_EXCEPTIONS, TimeoutError) as error:
-            # Neither acknowledged nor moved: the broker delivers it again when the connection is back.
+        except _BROKEN as error:
+            _end_if_cancelled()
+            # Neither acknowledged nor moved: the broker delivers it again on a new connection, which also declares what
+            # may be missing. Left on this one it would be held without end, and soon no other would be delivered.
             log.warning("event_not_settled", error=type(error).__name__)
+            lost.set()
         finally:
             self._under_way.discard(task)
 
@@ -294,7 +337,7 @@ class Bus:
         """Put a copy into `queue`, confirmed, and only then acknowledge the original."""
         target = self._retries
         if target is None:
-            return
+            raise ConnectionError("not connected to the broker")
         headers = {**message.headers, topology.REASON_HEADER: reason[:500], topology.ATTEMPT_HEADER: attempt}
         copy = aio_pika.Message(
             message.body,

@@ -2,7 +2,6 @@
 3.6)."""
 
 import asyncio
-import ssl
 
 import pytest
 
@@ -195,20 +194,6 @@ async def test_case_60_where_tls_is_required_the_message_waits_and_never_goes_cl
     found = await deferred(edge)
     assert found["recipients"][0]["state"] == "deferred"
     assert hop.count("MAIL") == 0
-
-
-@pytest.mark.spec("R11")
-async def test_tls_is_used_where_it_is_offered(edge, hop, tmp_path):
-    import trustme
-
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    trustme.CA().issue_cert("other-name.test").configure_cert(context)
-    hop.tls = context
-    await edge.seed(server(hop, tls="required"))
-    await edge.start()
-    await edge.edge.spool.accept(message())
-    await settled(edge)
-    assert hop.messages[0].secure
 
 
 @pytest.mark.parametrize("kind", ["idle 421", "closed", "503 to MAIL"])

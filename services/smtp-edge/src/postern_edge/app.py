@@ -6,6 +6,7 @@ back to the queue, and the last events are published; then the connections to th
 
 import os
 import socket
+import sys
 from datetime import timedelta
 from typing import Final
 
@@ -18,6 +19,7 @@ from postern_common.ids import new_id
 from postern_common.mongo import Mongo
 from postern_common.netguard import NetGuard
 from postern_common.runtime import Runtime
+from postern_common.settings import EX_CONFIG
 from postern_common.telemetry import configure_logging
 from postern_edge.adapters.resolver import Resolver
 from postern_edge.adapters.smtp import Timeouts
@@ -39,8 +41,9 @@ from postern_edge.port import Port
 from postern_edge.publisher import EventPublisher
 from postern_edge.queue import Queue
 from postern_edge.settings import EdgeSettings
+from postern_edge.settlement import Settlement
 from postern_edge.spool import MongoSpool
-from postern_edge.tls import CertificateWatch
+from postern_edge.tls import CertificateError, CertificateWatch
 
 LISTENER_SHARE: Final = 0.4  # of the time for draining; the rest is for deliveries and events
 DELIVERY_SHARE: Final = 0.4
@@ -61,20 +64,19 @@ class Edge:
         owner = f"{socket.gethostname()}-{os.getpid()}-{new_id('srv')[-8:]}"
         self.queue = Queue(self.mongo, owner, timedelta(seconds=settings.edge_lease_seconds))
         self.publisher = EventPublisher(self.queue, self.bus, settings.edge_poll_seconds)
-        self.delivery = self._delivery(clock)
+        self.delivery = self._delivery()
         self.spool = MongoSpool(
             self.mongo,
             self.bodies,
-            lease=self.delivery.lease,
+            terms=self.delivery.terms,
             accepted=self.delivery.accepted,
-            lifetime=timedelta(seconds=settings.edge_queue_lifetime_seconds),
             writers=settings.edge_commit_writers,
             max_messages=settings.edge_commit_messages,
             max_bytes=settings.edge_commit_bytes,
         )
         self.listener = self._listener(clock)
 
-    def _delivery(self, clock: Clock) -> Delivery:
+    def _delivery(self) -> Delivery:
         settings = self.settings
         resolver = Resolver(settings.dns_servers)
         timeouts = Timeouts(
@@ -94,21 +96,29 @@ class Edge:
             queue=self.queue,
             bodies=self.bodies,
             directory=self.directory,
-            servers=Servers(policy, resolver, NetGuard(settings.allow_networks), clock.now),
+            servers=Servers(policy, resolver, NetGuard(settings.allow_networks), self.queue.time.now),
             router=Router(self.directory, resolver, settings.edge_mx_port),
-            notices=Notices(settings.edge_hostname, timedelta(seconds=settings.edge_queue_lifetime_seconds)),
-            notice_store=NoticeStore(self.mongo, self.queue, settings.edge_dsn_per_sender_per_hour),
+            settlement=Settlement(
+                self.queue,
+                self.bodies,
+                self.directory,
+                Notices(settings.edge_hostname),
+                NoticeStore(self.mongo, self.queue, settings.edge_dsn_per_sender_per_hour),
+                self.publisher,
+                timedelta(seconds=settings.edge_first_retry_seconds),
+            ),
             publisher=self.publisher,
             budget=self.budget,
         )
-        return Delivery(seams, Pace(settings.edge_poll_seconds, timedelta(seconds=settings.edge_first_retry_seconds)))
+        lifetime = timedelta(seconds=settings.edge_queue_lifetime_seconds)
+        return Delivery(seams, Pace(settings.edge_poll_seconds, lifetime, settings.edge_deliveries))
 
     def _listener(self, clock: Clock) -> Listener:
         settings = self.settings
         certificate, key = settings.edge_tls_certificate_file, settings.edge_tls_key_file
         return Listener(
             Port(
-                InboundHandler(self.directory, self.spool),
+                InboundHandler(self.directory, self.spool, postmaster_domain=settings.edge_postmaster_domain),
                 hostname=settings.edge_hostname,
                 clock=clock,
                 limits=Limits(
@@ -135,7 +145,8 @@ class Edge:
     async def serve(self) -> None:
         """Open the port, then keep it; recipients are put off until the directory was read."""
         await self.mongo.prepare()
-        await self.listener.start(self.settings.edge_host, self.settings.edge_port)
+        settings = self.settings
+        await self.listener.start(settings.edge_host, settings.edge_port, reuse_port=settings.edge_reuse_port)
         await self.listener.run()
 
     async def check_directory(self) -> None:
@@ -176,6 +187,7 @@ def assemble(settings: EdgeSettings) -> Runtime:
     runtime.on_drain("listener", lambda: edge.listener.drain(settings.drain_seconds * LISTENER_SHARE))
     runtime.on_drain("deliveries", lambda: edge.delivery.drain(settings.drain_seconds * DELIVERY_SHARE))
     runtime.on_drain("events", edge.publisher.drain)
+    runtime.on_drain("refused messages", edge.spool.drain)
     runtime.on_close(edge.close)
     return runtime
 
@@ -185,6 +197,11 @@ def run(settings: EdgeSettings) -> int:
     configure_logging(SERVICE, settings.log_level)
 
     async def serve() -> int:
-        return await assemble(settings).run()
+        try:
+            runtime = assemble(settings)
+        except CertificateError as error:
+            sys.stderr.write(f"settings: POSTERN_EDGE_TLS_CERTIFICATE_FILE: {error}\n")
+            return EX_CONFIG
+        return await runtime.run()
 
     return uvloop.run(serve())

@@ -2,66 +2,61 @@
 11).
 
 Every message under way here is held by a lease that is extended while it is; a message is let go when its result is
-written. A result is written until the database takes it, since the next hop has the message by then. Failures that
-nobody foresaw count as deferrals: they are logged, tried again by the schedule, and end in a bounce after five days
-like any other.
+written (`settlement.py`). What one server took is never forgotten because something else failed afterwards. Failures
+that nobody foresaw count as deferrals: they are logged, tried again by the schedule, and end in a bounce after five
+days like any other. A process with `capacity` 0 delivers nothing: what it takes is left to others, due at once.
 """
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
-from typing import Any, Final, TypeVar
+from datetime import timedelta
+from typing import Any, Final
 
 import structlog
 from prometheus_client import Counter, Gauge
 
 from postern_common.errors import Temporary
-from postern_edge.bodies.store import INLINE_BYTES, BodyStore
+from postern_edge.bodies.store import BodyStore
 from postern_edge.budget import ByteBudget
 from postern_edge.directory_index import Directory
-from postern_edge.messages import Entry, Lease
-from postern_edge.outbound.account import events_of, steps_of
+from postern_edge.leases import Leases
+from postern_edge.messages import Entry, Lease, Terms
 from postern_edge.outbound.attempt import attempt
-from postern_edge.outbound.notices import Notices, wanted
-from postern_edge.outbound.parcels import addressee, content_head, parcel_of
+from postern_edge.outbound.parcels import addressee, parcel_of
 from postern_edge.outbound.router import Router
 from postern_edge.outbound.servers import Servers
-from postern_edge.outbound.store import NoticeStore
 from postern_edge.outbound.transaction import Parcel
 from postern_edge.publisher import EventPublisher
-from postern_edge.queue import Queue, Result
+from postern_edge.queue import Queue
 from postern_edge.rules.classify import Answer, Stage
-from postern_edge.rules.conclusion import OPEN_STATES, Conclusion, Tried, conclude
-from postern_edge.rules.dsn import Action
+from postern_edge.rules.conclusion import OPEN_STATES, Tried
 from postern_edge.rules.route import Server
+from postern_edge.settlement import LONGEST_PAUSE_SECONDS, Settlement
 
 CLAIM_BATCH: Final = 200
 MAX_UNDER_WAY: Final = 10_000
 MAX_IN_LINE: Final = 3000  # for one server; past it a message goes back to the queue for some seconds
 DUE_SLACK: Final = timedelta(seconds=1)
-LONGEST_PAUSE_SECONDS: Final = 15.0
 SWEEP_SECONDS: Final = 1800.0
 DEPTH_SECONDS: Final = 15.0
 SETTLE_SECONDS: Final = 5.0  # how long a stopping process waits for results that are being written
 UNFORESEEN: Final = Answer(Stage.ROUTE, 0, "an internal error; it will be tried again")
 
-T = TypeVar("T")
 log = structlog.get_logger(__name__)
 _UNDER_WAY: Final = Gauge("postern_edge_deliveries_under_way", "Messages that this process holds.")
 _DEPTH: Final = Gauge("postern_edge_queue_messages", "Messages that wait in the whole queue, up to 100,000.")
-_OUTCOMES: Final = Counter("postern_edge_recipients_total", "Recipients by outcome of an attempt.", ["outcome"])
-_NOTICES: Final = Counter("postern_edge_notices_total", "Notifications by kind.", ["kind"])  # failed … | suppressed
 _BUGS: Final = Counter("postern_edge_delivery_errors_total", "Attempts that ended by an unforeseen error.")
 
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """How often things are looked for and tried."""
+    """How often due messages are looked for, how long each is tried, and how many go out at one time (0: none)."""
 
     poll_seconds: float = 1.0
-    first_retry: timedelta = timedelta(minutes=1)
+    lifetime: timedelta = timedelta(days=5)
+    capacity: int = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +68,7 @@ class Seams:
     directory: Directory
     servers: Servers
     router: Router
-    notices: Notices
-    notice_store: NoticeStore
+    settlement: Settlement
     publisher: EventPublisher
     budget: ByteBudget
 
@@ -88,23 +82,25 @@ class Delivery:
         self._directory = seams.directory
         self._servers = seams.servers
         self._router = seams.router
-        self._notices = seams.notices
-        self._notice_store = seams.notice_store
+        self._settlement = seams.settlement
         self._publisher = seams.publisher
         self._budget = seams.budget
         self._pace = pace
         self._under_way: dict[str, asyncio.Task[None]] = {}
         self._settling: set[str] = set()
         self._emptied: list[str] = []
+        self._leases = Leases(seams.queue, lambda: self._under_way)
         self._draining = False
 
     # -- taking over --------------------------------------------------------------------------------------------------
 
-    def lease(self) -> Lease:
-        """The lease of a message that is about to be stored: ours while there is room here."""
-        if self._draining or len(self._under_way) >= MAX_UNDER_WAY:
-            return Lease(None, None)
-        return Lease(self._queue.owner, self._queue.time.now() + self._queue.lease)
+    def terms(self) -> Terms:
+        """What a message that is about to be stored begins with; its lease is ours while there is room here."""
+        now = self._queue.time.now()
+        lease = Lease(None, None)
+        if self._pace.capacity and not self._draining and len(self._under_way) < MAX_UNDER_WAY:
+            lease = Lease(self._queue.owner, now + self._queue.lease)
+        return Terms(now, lease, self._pace.lifetime)
 
     def accepted(self, entry: Entry) -> None:
         """Take over a message that was just stored: publish its event, try it if it is ours."""
@@ -119,6 +115,8 @@ class Delivery:
     def _begin(self, entry: Entry) -> None:
         held = len(entry.body or b"")
         self._budget.charge(held)
+        sure = entry.document["lease_until"] - self._queue.time.now()
+        self._leases.begin(entry.message_id, sure.total_seconds())
         task = asyncio.get_running_loop().create_task(self._deliver(entry))
         self._under_way[entry.message_id] = task
         _UNDER_WAY.set(len(self._under_way))
@@ -126,6 +124,7 @@ class Delivery:
         def ended(_task: asyncio.Task[None]) -> None:
             self._budget.charge(-held)
             self._under_way.pop(entry.message_id, None)
+            self._leases.end(entry.message_id)
             _UNDER_WAY.set(len(self._under_way))
 
         task.add_done_callback(ended)
@@ -133,7 +132,14 @@ class Delivery:
     async def run(self) -> None:
         """Claim, extend leases and clear away until cancelled."""
         async with asyncio.TaskGroup() as group:
-            for work in (self._claims, self._leases, self._clear_away, self._sweeps, self._depth, self._servers.run):
+            for work in (
+                self._claims,
+                self._leases.run,
+                self._clear_away,
+                self._sweeps,
+                self._look,
+                self._servers.run,
+            ):
                 group.create_task(work())
 
     async def drain(self, seconds: float) -> None:
@@ -146,6 +152,7 @@ class Delivery:
             self._under_way[message_id].cancel()
         if self._under_way:
             await asyncio.wait(set(self._under_way.values()), timeout=SETTLE_SECONDS)
+        left = [message_id for message_id in left if message_id not in self._settling]
         if left:
             log.info("deliveries_given_back", messages=len(left))
             await self._queue.release(left)
@@ -164,23 +171,23 @@ class Delivery:
                 pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
                 log.warning("claims_wait", reason=error.reason, pause_seconds=pause)
 
+    def _room(self) -> int:
+        if self._draining or not self._pace.capacity:
+            return 0
+        return min(CLAIM_BATCH, MAX_UNDER_WAY - len(self._under_way))
+
     async def _claim(self) -> bool:
-        room = min(CLAIM_BATCH, MAX_UNDER_WAY - len(self._under_way))
-        if self._draining or not self._directory.loaded or room <= 0:
+        room = self._room() if self._directory.loaded else 0
+        if room <= 0:
             return False
         claimed = await self._queue.claim(room, self._under_way)
+        if self._draining:  # it began to stop while it asked
+            await self._queue.release([message["_id"] for message in claimed])
+            return False
         for message in claimed:
             if message["_id"] not in self._under_way:
                 self._begin(Entry(message, None))
         return len(claimed) == CLAIM_BATCH
-
-    async def _leases(self) -> None:
-        while True:
-            await asyncio.sleep(self._queue.lease.total_seconds() / 3)
-            try:
-                await self._queue.extend(list(self._under_way))
-            except Temporary as error:
-                log.warning("leases_not_extended", reason=error.reason)
 
     # -- one message --------------------------------------------------------------------------------------------------
 
@@ -205,7 +212,7 @@ class Delivery:
         except Exception:
             _BUGS.inc()
             log.exception("result_incomplete", message_id=entry.message_id)
-            await self._settle_barely(entry, tried)
+            await self._settlement.settle_barely(entry, tried)
         finally:
             self._settling.discard(entry.message_id)
 
@@ -232,12 +239,28 @@ class Delivery:
             return None
 
         async def parcel() -> Parcel:
-            return await parcel_of(entry, self._bodies)
+            given = await parcel_of(entry, self._bodies)
+            self._leases.check(entry.message_id)
+            return given
 
         for servers, places in routes.items():
             recipients = [(index, addressee(entry, index)) for index in places]
-            tried += await attempt(self._servers, servers, parcel, recipients)
+            try:
+                tried += await attempt(self._servers, servers, parcel, recipients)
+            except (Exception, asyncio.CancelledError) as error:
+                # Forgetting what other servers took would deliver it twice. Recipients without a result stay due.
+                if not tried:
+                    raise
+                log.warning("attempt_broken_off", message_id=entry.message_id, error=type(error).__name__)
+                break
         return tried
+
+    async def _settle(self, entry: Entry, tried: list[Tried]) -> None:
+        settled = await self._settlement.settle(entry, tried, self.terms)
+        for notice in settled.notices:
+            self.accepted(notice)
+        if settled.done and entry.document["body"] is not None:
+            self._emptied.append(entry.message_id)
 
     async def _put_back(self, entry: Entry) -> None:
         later = self._queue.time.now() + timedelta(seconds=random.uniform(2, 6))
@@ -246,79 +269,7 @@ class Delivery:
         except Temporary as error:
             log.info("lease_not_released", message_id=entry.message_id, reason=error.reason)  # it lapses
 
-    # -- what follows -------------------------------------------------------------------------------------------------
-
-    async def _settle(self, entry: Entry, tried: Sequence[Tried]) -> None:
-        message, now = entry.document, self._queue.time.now()
-        conclusion = conclude(message, tried, now=now, first_retry=self._pace.first_retry, draw=random.random())
-        notices, actions = await self._build_notices(entry, conclusion, now)
-        events = events_of(message, conclusion, now, dsn_sent=Action.FAILED in actions)
-        result = Result(
-            entry.message_id,
-            message["version"],
-            conclusion.changes,
-            conclusion.due_at,
-            steps_of(message, conclusion, now, actions),
-            [event.to_document() for event in events],
-        )
-        await self._record(result, notices)
-        for change in conclusion.changes:
-            _OUTCOMES.labels(change.state.value).inc()
-        self._publisher.submit(entry.message_id, events)
-        for notice in notices:
-            self.accepted(notice)
-        if conclusion.done and message["body"] is not None:
-            self._emptied.append(entry.message_id)
-
-    async def _settle_barely(self, entry: Entry, tried: Sequence[Tried]) -> None:
-        """Write the recipients' states alone: a message that was delivered must not be delivered again."""
-        now = self._queue.time.now()
-        conclusion = conclude(entry.document, tried, now=now, first_retry=self._pace.first_retry, draw=random.random())
-        bare = Result(entry.message_id, entry.document["version"], conclusion.changes, conclusion.due_at, [])
-        await self._until_taken(lambda: self._queue.merge(bare))
-
-    async def _build_notices(
-        self, entry: Entry, conclusion: Conclusion, now: datetime
-    ) -> tuple[list[Entry], set[Action]]:
-        message = entry.document
-
-        async def original() -> bytes:
-            if message["size"] <= INLINE_BYTES:
-                return entry.body if entry.body is not None else await self._bodies.read(entry.message_id)
-            return await content_head(entry, self._bodies)
-
-        notices, actions = [], set()
-        for action, told in wanted(conclusion):
-            if not await self._permitted(message["sender_key"], now):
-                _NOTICES.labels("suppressed").inc()
-                continue
-            notices.append(await self._notices.build(message, action, told, original, now, self.lease()))
-            actions.add(action)
-            _NOTICES.labels(action.value).inc()
-        return notices, actions
-
-    async def _permitted(self, sender_key: str, now: datetime) -> bool:
-        return bool(await self._until_taken(lambda: self._notice_store.permits(sender_key, now)))
-
-    async def _record(self, result: Result, notices: list[Entry]) -> None:
-        """Write the result, however long the database is away: the next hop has the message by now."""
-        if not notices:
-            await self._until_taken(lambda: self._queue.record(result))
-        elif not await self._until_taken(lambda: self._notice_store.record(result, notices)):
-            # The lease was lost: whoever has the message now tells the sender.
-            notices.clear()
-            await self._until_taken(lambda: self._queue.merge(result))
-
-    @staticmethod
-    async def _until_taken(write: Callable[[], Awaitable[T]]) -> T:
-        pause = 0.1
-        while True:
-            try:
-                return await write()
-            except Temporary as error:
-                log.warning("result_repeated", reason=error.reason)
-            await asyncio.sleep(pause * random.uniform(0.5, 1.5))
-            pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
+    # -- clearing away -------------------------------------------------------------------------------------------------
 
     async def _clear_away(self) -> None:
         """Remove the bodies of messages that are done, in batches."""
@@ -334,9 +285,11 @@ class Delivery:
             batch, self._emptied = self._emptied[:500], self._emptied[500:]
             await self._bodies.remove(batch)
 
-    async def _depth(self) -> None:
+    async def _look(self) -> None:
+        """Ask now and then how late it is and how long the queue is."""
         while True:
             try:
+                await self._queue.time.refresh()
                 _DEPTH.set(await self._queue.depth())
             except Temporary as error:
                 log.info("queue_not_counted", reason=error.reason)

@@ -130,7 +130,7 @@ def _apply(index: DirectoryIndex, change: Mapping[str, Any]) -> None:
     document = change.get("fullDocument")
     before = change.get("fullDocumentBeforeChange")
     if name is Collections.ADDRESSES:
-        if before is not None:
+        if before is not None and "key" in before and "user_id" in before:
             index.remove_address(before)
         elif kind == "delete":
             raise ReadAnew("an address was removed and the database kept no image of it")

@@ -18,6 +18,7 @@ from postern_edge.rules.recipients import DomainFacts, RecipientAnswer, Verdict,
 from postern_edge.rules.route import Server, Site, choose_site
 
 UserId = bytes | str
+TRACE_KEPT: Final = timedelta(days=30)  # SPEC R13, where the customer's own is not known
 _STRENGTH: Final = {DomainState.VERIFIED: 2, DomainState.PENDING: 1, DomainState.EXPIRED: 0}
 _REFUSALS: Final = frozenset({Verdict.UNKNOWN_DOMAIN, Verdict.UNKNOWN_USER})
 
@@ -41,6 +42,7 @@ class Customer:
     max_message_bytes: int | None
     sync_interval_seconds: int | None
     last_good_sync_at: datetime | None
+    trace_kept: timedelta = TRACE_KEPT
 
     def users_current(self, now: datetime) -> bool:
         """False once the last good sync is older than twice its interval (SPEC R4)."""
@@ -68,13 +70,20 @@ class DirectoryIndex:
         if document is None:
             self.customers.pop(customer_id, None)
             return
+        days = (document.get("retention") or {}).get("trace_days")
         self.customers[customer_id] = Customer(
             mode=RecipientMode(document.get("recipient_mode") or RecipientMode.ACCEPT_ALL),
             plus_addressing=bool(document.get("plus_addressing", True)),
             max_message_bytes=document.get("max_message_bytes"),
             sync_interval_seconds=document.get("sync_interval_seconds"),
             last_good_sync_at=document.get("last_good_sync_at"),
+            trace_kept=timedelta(days=days) if days else TRACE_KEPT,
         )
+
+    def trace_kept(self, customer_id: str) -> timedelta:
+        """How long a customer's messages stay in the trace once they are done (SPEC R13)."""
+        customer = self.customers.get(customer_id)
+        return TRACE_KEPT if customer is None else customer.trace_kept
 
     def put_domain(self, domain_id: str, document: Mapping[str, Any] | None) -> None:
         """Take a domain's document."""

@@ -13,7 +13,6 @@ from postern_common.ids import new_id
 from postern_edge.interfaces import AcceptedMessage, AcceptedRecipient
 
 SERVICE: Final = "smtp-edge"
-TRACE_KEPT: Final = timedelta(days=30)  # SPEC R13, counted from the end of the message's life
 PUBLISH_GRACE: Final = timedelta(seconds=60)  # how long the accepting process has before a sweeper publishes its event
 Document = dict[str, Any]
 
@@ -24,6 +23,15 @@ class Lease:
 
     owner: str | None
     until: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What a new message begins with: the database's time, its first lease, and how long its delivery is tried."""
+
+    now: datetime
+    lease: Lease
+    lifetime: timedelta
 
 
 @dataclass(slots=True)
@@ -43,7 +51,7 @@ class Entry:
         return str(self.document["_id"])
 
 
-def split(message: AcceptedMessage, lease: Lease, lifetime: timedelta) -> list[Entry]:
+def split(message: AcceptedMessage, terms: Terms) -> list[Entry]:
     """The stored messages, one for each customer, in the order of their first recipients."""
     by_customer: dict[str, list[AcceptedRecipient]] = {}
     for recipient in message.recipients:
@@ -53,7 +61,7 @@ def split(message: AcceptedMessage, lease: Lease, lifetime: timedelta) -> list[E
     for customer_id, recipients in by_customer.items():
         # The first message takes over the id under which the body was uploaded, if it was.
         message_id = stored.body_id if stored is not None and not entries else new_id("msg")
-        entries.append(new_entry(message, message_id, customer_id, recipients, lease, lifetime))
+        entries.append(new_entry(message, message_id, customer_id, recipients, terms))
     return entries
 
 
@@ -62,14 +70,13 @@ def new_entry(
     message_id: str,
     customer_id: str,
     recipients: list[AcceptedRecipient],
-    lease: Lease,
-    lifetime: timedelta,
+    terms: Terms,
     direction: Literal["inbound", "dsn"] = "inbound",
 ) -> Entry:
     """One customer's message, with its event."""
     envelope = _received(message, message_id, customer_id, len(recipients), direction)
     document = {
-        **_document(message, customer_id, recipients, lease, lifetime),
+        **_document(message, customer_id, recipients, terms),
         "_id": message_id,
         "direction": direction,
         "pending_events": [envelope.to_document()],
@@ -92,15 +99,14 @@ def _received(
 
 
 def _document(
-    message: AcceptedMessage,
-    customer_id: str,
-    recipients: list[AcceptedRecipient],
-    lease: Lease,
-    lifetime: timedelta,
+    message: AcceptedMessage, customer_id: str, recipients: list[AcceptedRecipient], terms: Terms
 ) -> Document:
-    """Text that came from outside is made storable: lone surrogates are replaced."""
-    now = message.received_at
-    expires_at = now + lifetime
+    """Text that came from outside is made storable: lone surrogates are replaced.
+
+    What is decided by time counts from the database's, not from this machine's, whose clock may be wrong. A message
+    that is not done has no `delete_at`: nothing may remove it, however long an operator holds it.
+    """
+    now = terms.now
     return {
         "queue_id": message.queue_id,
         "customer_id": customer_id,
@@ -120,17 +126,21 @@ def _document(
         "ret": message.ret,
         "body": "bodies" if message.stored_body is None else "gridfs",
         "state": "queued",
-        "received_at": now,
-        "expires_at": expires_at,
+        "received_at": message.received_at,
+        "expires_at": now + terms.lifetime,
         "due_at": now,
-        "lease_owner": lease.owner,
-        "lease_until": lease.until,
-        "steps": [step(now, "received", f"from {message.peer_ip or 'this edge'}, {message.size} octets")],
+        "lease_owner": terms.lease.owner,
+        "lease_until": terms.lease.until,
+        "steps": [_received_step(message)],
         "dispatch": "pending",
         "dispatch_after": now + PUBLISH_GRACE,
-        "delete_at": expires_at + TRACE_KEPT,
+        "delete_at": None,
         "version": 1,
     }
+
+
+def _received_step(message: AcceptedMessage) -> Document:
+    return step(message.received_at, "received", f"from {message.peer_ip or 'this edge'}, {message.size} octets")
 
 
 def step(at: datetime, what: str, detail: str) -> Document:

@@ -1,15 +1,18 @@
 """The queue as stored: claims by lease, results, and events not yet published (DESIGN 11, SPEC V3).
 
 A message belongs to the process that holds its lease; `extend` keeps the leases of all that is under way in one
-update, and what a dead process held is claimed once its lease has lapsed. Results are written in groups. A result
-whose lease was lost is written all the same, recipient by recipient, and never takes back a delivery. The events of a
-change are written with it into the message's document and taken out again when the broker has confirmed them.
+update, and what a dead process held is claimed once its lease has lapsed. Results are written in groups. Of a result
+whose lease was lost, the deliveries are written all the same; the rest is found out again by whoever has the message
+now. What an operator held meanwhile stays held. The events of a change are written with it into the message's document
+and taken out again when the broker has confirmed them.
 """
 
+import random
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
-from typing import Any, Final
+from datetime import UTC, datetime, timedelta
+from typing import Final
 
 import structlog
 from prometheus_client import Counter
@@ -41,29 +44,32 @@ class Result:
     due_at: datetime | None
     steps: list[Document]
     events: list[Document] = field(default_factory=list)
-
-    @property
-    def state(self) -> MessageState:
-        """The message's state afterwards."""
-        return MessageState.QUEUED if self.due_at is not None else MessageState.DONE
+    kept: timedelta = timedelta(days=30)  # how long the trace is kept once the message is done (SPEC R13)
+    written: bool = True  # False once it turned out that nothing of it is news
 
 
 class DatabaseTime:
-    """The database's time, asked for now and then and counted on in between (SPEC X4)."""
+    """The database's time, asked for now and then and counted on in between (SPEC X4).
+
+    It is counted on by the monotonic clock: a step of this machine's clock returns no message early.
+    """
 
     def __init__(self, mongo: Mongo) -> None:
         self._mongo = mongo
-        self._ahead = timedelta()
+        self._base: tuple[datetime, float] | None = None
 
     async def refresh(self) -> datetime:
         """Ask; raises `ClockSkew` when the two are too far apart to decide what is due."""
         now = await self._mongo.now()
-        self._ahead = now - self._mongo.clock.now()
+        self._base = now - self._mongo.clock.offset, time.monotonic()
         return now
 
     def now(self) -> datetime:
         """The database's time as far as it is known."""
-        return self._mongo.clock.now() + self._ahead
+        if self._base is None:
+            return self._mongo.clock.now()
+        then, at = self._base
+        return then + timedelta(seconds=time.monotonic() - at) + self._mongo.clock.offset
 
 
 class Queue:
@@ -99,22 +105,21 @@ class Queue:
         _CLAIMED.inc(len(mine))
         return mine
 
-    async def extend(self, message_ids: list[str]) -> None:
-        """Keep the leases of what is under way; one that was lost stays lost."""
-        await self._messages.update_many(
-            {"_id": {"$in": message_ids}, "lease_owner": self.owner},
-            {"$set": {"lease_until": self.time.now() + self.lease}},
-        )
+    async def extend(self, message_ids: list[str]) -> set[str]:
+        """Keep the leases of what is under way; the ids of those that are ours still. One that was lost stays lost."""
+        ours = {"_id": {"$in": message_ids}, "lease_owner": self.owner}
+        extended = await self._messages.update_many(ours, {"$set": {"lease_until": self.time.now() + self.lease}})
+        if extended == len(message_ids):
+            return set(message_ids)
+        found = await self._messages.find(ours, limit=len(message_ids), projection={"_id": 1})
+        return {document["_id"] for document in found}
 
     async def release(self, message_ids: list[str], due_at: datetime | None = None) -> None:
         """Give leases back, so that another process can go on at once, or at `due_at`."""
         change: Document = {"lease_owner": None, "lease_until": None}
         if due_at is not None:
             change["due_at"] = due_at
-        await self._messages.update_many(
-            {"_id": {"$in": message_ids}, "lease_owner": self.owner, "state": MessageState.QUEUED.value},
-            {"$set": change},
-        )
+        await self._messages.update_many({"_id": {"$in": message_ids}, "lease_owner": self.owner}, {"$set": change})
 
     # -- results ------------------------------------------------------------------------------------------------------
 
@@ -124,7 +129,11 @@ class Queue:
 
     async def record_in(self, result: Result, session: Session) -> bool:
         """Write a result within a transaction; False when the lease was lost, and then nothing is written."""
-        query, change = self._update(result)
+        found = await self._look(result.message_id, session)
+        if found is None or found["lease_owner"] != self.owner:
+            return False
+        query = {"_id": result.message_id, "version": found["version"]}
+        change = self._merged(result, found, result.changes)
         return bool(await self._messages.update_one(query, change, session=session))
 
     async def _write_results(self, results: list[Result]) -> None:
@@ -140,17 +149,20 @@ class Queue:
                 await self.merge(result)
 
     def _update(self, result: Result) -> tuple[Document, Document]:
-        query = {"_id": result.message_id, "version": result.version, "lease_owner": self.owner}
-        values: Document = {
-            "state": result.state.value,
-            "due_at": result.due_at,
-            "lease_owner": None,
-            "lease_until": None,
-            **_recipient_values(result.changes),
+        query = {
+            "_id": result.message_id,
+            "version": result.version,
+            "lease_owner": self.owner,
+            "state": MessageState.QUEUED.value,
         }
-        return query, self._change(result, values)
+        values: Document = {"lease_owner": None, "lease_until": None, **_recipient_values(result.changes)}
+        return query, self._change(result, values, MessageState.QUEUED, result.due_at)
 
-    def _change(self, result: Result, values: Document) -> Document:
+    def _change(self, result: Result, values: Document, before: str, due_at: datetime | None) -> Document:
+        """The update; a message that is held stays so, and one that is done gets the time of its removal."""
+        values |= {"state": str(before if due_at is not None else MessageState.DONE), "due_at": due_at}
+        if due_at is None and before != MessageState.DONE:
+            values["delete_at"] = self.time.now() + result.kept
         push: Document = {}
         if result.steps:
             push["steps"] = {"$each": result.steps}
@@ -163,22 +175,42 @@ class Queue:
     async def merge(self, result: Result) -> None:
         """Write what of a result is not yet there, whoever holds the message now; deliveries are never taken back."""
         for _ in range(MERGE_ATTEMPTS):
-            found = await self._messages.find_one(
-                {"_id": result.message_id}, projection={"recipients": 1, "version": 1, "due_at": 1, "lease_owner": 1}
-            )
-            if found is None:
+            found = await self._look(result.message_id)
+            changes = [] if found is None else self._news(result, found)
+            if found is None or not changes:
+                result.written = False
                 return
-            changes = [change for change in result.changes if _is_news(found["recipients"][change.index], change)]
-            if not changes:
-                return
-            _LOST.inc()
+            if found["lease_owner"] != self.owner:
+                _LOST.inc()
             if await self._messages.update_one(
                 {"_id": result.message_id, "version": found["version"]}, self._merged(result, found, changes)
             ):
                 return
         log.warning("result_not_merged", message_id=result.message_id)
 
-    def _merged(self, result: Result, found: Document, changes: list[Change]) -> Document:
+    async def _look(self, message_id: str, session: Session | None = None) -> Document | None:
+        fields = dict.fromkeys(("recipients", "version", "due_at", "lease_owner", "state"), 1)
+        return await self._messages.find_one({"_id": message_id}, projection=fields, session=session)
+
+    def _news(self, result: Result, found: Document) -> list[Change]:
+        """What of a result still says something.
+
+        A delivery does unless it is written. Anything else does while the lease is ours: else whoever has the message
+        now finds it out, and tells the sender.
+        """
+        is_ours = found["lease_owner"] == self.owner
+        news = []
+        for change in result.changes:
+            before = found["recipients"][change.index]["state"]
+            if change.state is RecipientState.DELIVERED:
+                is_news = before != RecipientState.DELIVERED
+            else:
+                is_news = is_ours and before in OPEN_STATES
+            if is_news:
+                news.append(change)
+        return news
+
+    def _merged(self, result: Result, found: Document, changes: Sequence[Change]) -> Document:
         values = _recipient_values(changes)
         by_index = {change.index: change for change in changes}
         still_due = [
@@ -187,11 +219,9 @@ class Queue:
             if (by_index[index].state if index in by_index else recipient["state"]) in OPEN_STATES
         ]
         due = min((moment for moment in still_due if moment is not None), default=None)
-        values["due_at"] = due
-        values["state"] = (MessageState.QUEUED if due is not None else MessageState.DONE).value
         if due is None or found["lease_owner"] == self.owner:
             values |= {"lease_owner": None, "lease_until": None}
-        return self._change(result, values)
+        return self._change(result, values, found["state"], due)
 
     # -- events -------------------------------------------------------------------------------------------------------
 
@@ -223,18 +253,24 @@ class Queue:
         now = self.time.now()
         waiting = {"dispatch": "pending", "dispatch_after": {"$lte": now}}
         found = await self._messages.find(
-            waiting, limit=SWEEP_BATCH, sort=[("dispatch_after", 1)], projection={"pending_events": 1}
+            waiting, limit=SWEEP_BATCH, sort=[("dispatch_after", 1)], projection={"_id": 1}
         )
-        if found:
-            await self._messages.update_many(
-                {**waiting, "_id": {"$in": [document["_id"] for document in found]}},
-                {"$set": {"dispatch_after": now + PUBLISH_GRACE}},
-            )
-        return [(document["_id"], document["pending_events"]) for document in found]
+        if not found:
+            return []
+        those = {"_id": {"$in": [document["_id"] for document in found]}}
+        # The very millisecond marks them as ours, so that sweepers that look together do not all publish the same.
+        stamp = now + PUBLISH_GRACE + timedelta(milliseconds=random.randrange(10_000))
+        await self._messages.update_many({**waiting, **those}, {"$set": {"dispatch_after": stamp}})
+        mine = await self._messages.find(
+            {**those, "dispatch_after": stamp}, limit=SWEEP_BATCH, projection={"pending_events": 1}
+        )
+        return [(document["_id"], document["pending_events"]) for document in mine]
 
     async def depth(self) -> int:
-        """How many messages wait, counted up to a bound."""
-        return await self._messages.count({"state": MessageState.QUEUED.value}, limit=100_000)
+        """How many messages wait, counted up to a bound; `due_at` is named so that the index is used."""
+        return await self._messages.count(
+            {"state": MessageState.QUEUED.value, "due_at": {"$gt": datetime.min.replace(tzinfo=UTC)}}, limit=100_000
+        )
 
 
 def _recipient_values(changes: Sequence[Change]) -> Document:
@@ -248,16 +284,3 @@ def _recipient_values(changes: Sequence[Change]) -> Document:
         values[f"{place}.attempts"] = change.attempts
         values[f"{place}.next_attempt_at"] = change.next_attempt_at
     return values
-
-
-def _is_news(recipient: dict[str, Any], change: Change) -> bool:
-    """Whether a change still says something: not written yet, and not overtaken by a final state."""
-    if recipient["state"] == RecipientState.DELIVERED:
-        return False
-    if (
-        recipient["state"] == change.state
-        and recipient["reply"] == change.reply
-        and recipient["attempts"] >= change.attempts
-    ):
-        return False
-    return change.state is RecipientState.DELIVERED or recipient["state"] in OPEN_STATES

@@ -20,6 +20,15 @@ class EdgeSettings(CommonSettings):
 
     edge_host: str = Field("0.0.0.0", description="Address on which mail is taken.")
     edge_port: int = Field(2525, ge=1, le=65535, description="Port on which mail is taken; the cluster maps 25 to it.")
+    edge_reuse_port: bool = Field(
+        False, description="Let several edges on one machine share the port; the kernel spreads the connections."
+    )
+    edge_postmaster_domain: str = Field(
+        "",
+        max_length=253,
+        pattern=r"^[A-Za-z0-9.-]*$",
+        description="Domain for mail to `postmaster` without one (RFC 5321 4.5.1); empty: the host name.",
+    )
     edge_hostname: str = Field(
         "localhost.localdomain",
         min_length=1,
@@ -63,7 +72,9 @@ class EdgeSettings(CommonSettings):
     edge_commit_messages: int = Field(100, ge=1, le=1000, description="Messages in one group commit.")
     edge_commit_bytes: int = Field(8 * MIB, ge=MIB, le=32 * MIB, description="Bytes of bodies in one group commit.")
 
-    edge_deliveries: int = Field(200, ge=1, le=5000, description="Messages being delivered at one time.")
+    edge_deliveries: int = Field(
+        200, ge=0, le=5000, description="Messages being delivered at one time; 0: this edge only takes mail."
+    )
     edge_deliveries_per_server: int = Field(
         20, ge=1, le=1000, description="Connections to one mail server at one time."
     )

@@ -8,8 +8,7 @@ now, and whatever of it may have been stored is taken away again, so that the se
 
 import asyncio
 import random
-from collections.abc import Callable
-from datetime import timedelta
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import structlog
@@ -22,7 +21,7 @@ from postern_common.mongo import PLATFORM, Document, Mongo, is_unavailable
 from postern_edge.bodies.store import BodyStore, Upload, inline_document
 from postern_edge.commit import GroupCommit
 from postern_edge.interfaces import AcceptedMessage, SpooledIds
-from postern_edge.messages import Entry, Lease, split
+from postern_edge.messages import Entry, Terms, split
 
 COMMIT_SECONDS: Final = 40.0  # how long an insert is repeated while the database is away; clients wait minutes for 250
 DUPLICATE_KEY: Final = 11000
@@ -36,8 +35,8 @@ _REFUSED: Final = Counter("postern_edge_spool_refused_total", "Messages that cou
 class MongoSpool:
     """Stores accepted messages in groups.
 
-    `lease` tells who delivers a new message first; `accepted` takes over each stored message, at once and without
-    blocking.
+    `terms` tells, among others, who delivers a new message first; `accepted` takes over each stored message, at once
+    and without blocking.
     """
 
     def __init__(
@@ -45,18 +44,16 @@ class MongoSpool:
         mongo: Mongo,
         bodies: BodyStore,
         *,
-        lease: Callable[[], Lease],
+        terms: Callable[[], Terms],
         accepted: Callable[[Entry], None],
-        lifetime: timedelta,
         writers: int = 2,
         max_messages: int = 100,
         max_bytes: int = 8 * 1024 * 1024,
     ) -> None:
         self._mongo = mongo
         self._bodies = bodies
-        self._lease = lease
+        self._terms = terms
         self._accepted = accepted
-        self._lifetime = lifetime
         self._undoing: set[asyncio.Task[None]] = set()
         self.commit: GroupCommit[list[Entry]] = GroupCommit(
             "messages", self._write, cost=_weight, writers=writers, max_items=max_messages, max_cost=max_bytes
@@ -64,7 +61,7 @@ class MongoSpool:
 
     async def accept(self, message: AcceptedMessage) -> SpooledIds:
         """Store a message, one document for each customer; return when it would survive the death of any process."""
-        entries = split(message, self._lease(), self._lifetime)
+        entries = split(message, self._terms())
         try:
             if message.stored_body is not None:
                 for entry in entries:
@@ -72,7 +69,7 @@ class MongoSpool:
             await self.commit.add(entries)
         except Exception as error:
             _REFUSED.inc()
-            self._undo([entry.message_id for entry in entries])
+            self._undo(entries)
             if isinstance(error, PyMongoError):
                 raise Temporary(f"spool: {type(error).__name__}") from error
             raise
@@ -117,19 +114,31 @@ class MongoSpool:
             await asyncio.sleep(pause * random.uniform(0.5, 1.5))
             pause = min(pause * 2, 2.0)
 
-    def _undo(self, message_ids: list[str]) -> None:
-        task = asyncio.get_running_loop().create_task(self._remove(message_ids))
+    async def drain(self) -> None:
+        """Return when nothing is left to take away."""
+        while self._undoing:
+            await asyncio.wait(set(self._undoing))
+
+    def _undo(self, entries: Sequence[Entry]) -> None:
+        task = asyncio.get_running_loop().create_task(self._remove(entries))
         self._undoing.add(task)
         task.add_done_callback(self._undoing.discard)
 
-    async def _remove(self, message_ids: list[str]) -> None:
-        """Take away what may have been stored of a message that was refused, before its lease lapses if possible."""
+    async def _remove(self, entries: Sequence[Entry]) -> None:
+        """Take away what may have been stored of a message that was refused.
+
+        One whose lease has lapsed may be under way by now; it stays, with its body.
+        """
         messages = self._mongo.collection(Collections.MESSAGES, PLATFORM)
+        message_ids = [entry.message_id for entry in entries]
+        untouched = {"version": 1, "lease_until": entries[0].document["lease_until"]}
         deadline = asyncio.get_running_loop().time() + UNDO_SECONDS
         while asyncio.get_running_loop().time() < deadline:
             try:
-                await messages.delete_many({"_id": {"$in": message_ids}, "version": 1})
-                await self._bodies.remove(message_ids)
+                await messages.delete_many({"_id": {"$in": message_ids}, **untouched})
+                left = await messages.find({"_id": {"$in": message_ids}}, limit=len(message_ids), projection={"_id": 1})
+                kept = {document["_id"] for document in left}
+                await self._bodies.remove([message_id for message_id in message_ids if message_id not in kept])
                 return
             except Temporary:
                 await asyncio.sleep(random.uniform(0.5, 1.5))

@@ -7,6 +7,7 @@ comes back as `Answer`s; `Unusable` means that the connection is of no more use.
 """
 
 import asyncio
+import functools
 import socket
 import ssl
 from collections.abc import AsyncIterator
@@ -15,6 +16,7 @@ from typing import Final
 
 import aiosmtplib
 from aiosmtplib.protocol import SMTPProtocol
+from aiosmtplib.response import SMTPResponse
 
 from postern_edge.rules.classify import Answer, Stage, answer
 
@@ -40,7 +42,7 @@ class Timeouts:
     final_reply: float = 600.0
 
 
-def _tls_context() -> ssl.SSLContext:
+def _unverified() -> ssl.SSLContext:
     """Encryption without knowing whom one talks to: all that opportunistic TLS can promise (RFC 7435 3)."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
@@ -48,7 +50,15 @@ def _tls_context() -> ssl.SSLContext:
     return context
 
 
-TLS_CONTEXT: Final = _tls_context()
+@functools.cache
+def verified_context() -> ssl.SSLContext:
+    """The system's authorities vouch for the server's name, or for its address where that is all it has (RFC 8446,
+    RFC 9525).
+    """
+    return ssl.create_default_context()
+
+
+UNVERIFIED: Final = _unverified()
 FAILURES: Final = (aiosmtplib.SMTPException, OSError)  # OSError holds TimeoutError and SSLError
 
 
@@ -103,25 +113,27 @@ class Connection:
         value = self._client.esmtp_extensions.get("size", "")
         return int(value) if value.isdigit() and int(value) > 0 else None
 
-    async def start_tls(self, server_name: str) -> None:
-        """Encrypt, within a bounded time (CASES 60)."""
+    async def start_tls(self, server_name: str, *, verified: bool) -> None:
+        """Encrypt, within a bounded time (CASES 60); `verified` only to a server whose certificate names it."""
         try:
             async with asyncio.timeout(self._timeouts.tls):
                 await self._client.starttls(
-                    server_hostname=server_name,
-                    tls_context=TLS_CONTEXT,
-                    validate_certs=False,
+                    server_hostname=server_name.strip("[]").removeprefix("IPv6:").rstrip("."),
+                    tls_context=verified_context() if verified else UNVERIFIED,
                     timeout=self._timeouts.tls,
                 )
                 await self._hello()
             self.secure = True
-        except FAILURES as error:
-            self.close()
+        except (*FAILURES, ValueError) as error:  # ValueError: the name is none that a certificate may have
             raise _unusable(error, Stage.TLS) from error
+        finally:
+            if not self.secure:
+                self.close()
 
     async def command(self, stage: Stage, verb: bytes, *arguments: bytes) -> Answer:
         """Send one command and return the reply."""
         try:
+            self._check_in_step()
             response = await self._client.execute_command(verb, *arguments, timeout=self._timeouts.reply)
         except FAILURES as error:
             self.close()
@@ -133,14 +145,16 @@ class Connection:
 
     async def send(self, body: bytes) -> Answer:
         """Send a body that is in memory, after 354."""
+        if len(body) > PIECE:
+            return await self.stream(_in_pieces(body))
         protocol = self._protocol()
         stuffed = body.replace(b"\r\n.", b"\r\n..")
         if body.startswith(b"."):
             stuffed = b"." + stuffed
         try:
+            # Between the last octet and the wait for the reply the loop must not turn: the library drops a reply that
+            # comes while nobody waits for one.
             protocol.write(stuffed + (b".\r\n" if body.endswith(b"\r\n") else b"\r\n.\r\n"))
-            if len(body) > PIECE:
-                await self._flush(protocol)
             return await self._end(protocol)
         except FAILURES as error:
             self.close()
@@ -149,18 +163,35 @@ class Connection:
     async def stream(self, pieces: AsyncIterator[bytes]) -> Answer:
         """Send a body piece by piece, after 354; memory stays bounded."""
         protocol = self._protocol()
+        # Waited for from here on: the library drops a reply that comes while nobody waits for one.
+        reading = asyncio.ensure_future(protocol.read_response())
         tail = b"\r\n"  # the last octets before the next piece: a line end and a dot may lie on both sides of a border
         try:
             async for piece in pieces:
                 joined = tail + piece
                 protocol.write(joined.replace(b"\r\n.", b"\r\n..")[len(tail) :])
                 tail = joined[-2:]
-                await self._flush(protocol)
+                await self._flush(protocol, reading)
+                if reading.done():
+                    return self._early(reading.result())
             protocol.write(b".\r\n" if tail == b"\r\n" else b"\r\n.\r\n")
-            return await self._end(protocol)
+            return self._final(await asyncio.wait_for(reading, self._timeouts.final_reply))
         except FAILURES as error:
             self.close()
             raise _unusable(error, Stage.END) from error
+        finally:
+            if not reading.done():
+                reading.cancel()
+            elif not reading.cancelled():
+                reading.exception()  # it may have broken off beside another failure
+
+    def _check_in_step(self) -> None:
+        """Raise where the server said more than it was asked: its next replies would be taken for those to other
+        commands, and a refusal for another recipient's.
+        """
+        protocol = self._client.protocol
+        if protocol is not None and protocol._buffer:  # noqa: SLF001 - the library has no word for it
+            raise aiosmtplib.SMTPServerDisconnected("out of step")
 
     def _protocol(self) -> SMTPProtocol:
         protocol = self._client.protocol
@@ -168,12 +199,12 @@ class Connection:
             raise Unusable(Answer(Stage.END, 0, "connection lost"))
         return protocol
 
-    async def _flush(self, protocol: SMTPProtocol) -> None:
-        """Wait until most of what was written is on its way; a server that reads nothing is given up."""
+    async def _flush(self, protocol: SMTPProtocol, reading: asyncio.Future[SMTPResponse]) -> None:
+        """Wait until most of what was written is on its way, or a reply came; a server that reads nothing is given up."""
         loop = asyncio.get_running_loop()
         transport = protocol.transport
         deadline, before = loop.time() + self._timeouts.reply, -1
-        while isinstance(transport, asyncio.WriteTransport) and not transport.is_closing():
+        while isinstance(transport, asyncio.WriteTransport) and not transport.is_closing() and not reading.done():
             waiting = transport.get_write_buffer_size()
             if waiting <= PIECE:
                 return
@@ -184,7 +215,16 @@ class Connection:
             await asyncio.sleep(POLL_SECONDS)
 
     async def _end(self, protocol: SMTPProtocol) -> Answer:
-        response = await protocol.read_response(timeout=self._timeouts.final_reply)
+        return self._final(await protocol.read_response(timeout=self._timeouts.final_reply))
+
+    def _early(self, response: SMTPResponse) -> Answer:
+        """A server that speaks before the end: a refusal counts, anything else tells nothing."""
+        self.close()
+        if 400 <= response.code < 600:
+            return answer(Stage.END, response.code, response.message)
+        return Answer(Stage.END, 0, "the mail server replied before the message's end")
+
+    def _final(self, response: SMTPResponse) -> Answer:
         if response.code == 421:
             self.close()
         return answer(Stage.END, response.code, response.message)
@@ -208,6 +248,11 @@ class Connection:
         return self._client.is_connected
 
 
+async def _in_pieces(body: bytes) -> AsyncIterator[bytes]:
+    for start in range(0, len(body), PIECE):
+        yield body[start : start + PIECE]
+
+
 def _unusable(error: Exception, stage: Stage) -> Unusable:
     """What may be told of a failure."""
     if isinstance(error, aiosmtplib.SMTPResponseException):
@@ -215,7 +260,10 @@ def _unusable(error: Exception, stage: Stage) -> Unusable:
         return Unusable(answer(at, max(error.code, 0), error.message))
     if isinstance(error, TimeoutError):
         return Unusable(Answer(stage, 0, "timed out"))
-    if isinstance(error, ssl.SSLError):
+    if isinstance(error, ssl.SSLCertVerificationError):
+        # OpenSSL's own words on the certificate: it has expired, its name is another, nobody known signed it …
+        return Unusable(answer(stage, 0, f"the mail server's certificate is not valid: {error.verify_message}"))
+    if isinstance(error, ssl.SSLError | ValueError):
         return Unusable(Answer(stage, 0, "TLS handshake failed"))
     if isinstance(error, ConnectionRefusedError):
         return Unusable(Answer(stage, 0, "connection refused"))

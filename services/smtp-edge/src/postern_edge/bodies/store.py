@@ -110,7 +110,8 @@ class BodyStore:
                 async for chunk in self.chunks(stored.body_id):
                     await copy.write(chunk)
                 await copy.close()
-            await self._bodies.update_one({"_id": message_id}, {"$set": {"customer_id": customer_id}})
+            if not await self._bodies.update_one({"_id": message_id}, {"$set": {"customer_id": customer_id}}):
+                raise Temporary("body store: the upload was swept away")
         except PyMongoError as error:
             raise Temporary(f"body store: {type(error).__name__}") from error
 
@@ -167,7 +168,7 @@ class BodyStore:
 
     async def sweep(self) -> int:
         """Remove bodies that no message has after two hours: uploads that broke off, commits that died half-way."""
-        real_time = self._mongo.clock.now() - self._mongo.clock.offset  # as in the ids
+        real_time = await self._mongo.now() - self._mongo.clock.offset  # as in the ids; a wrong clock sweeps nothing
         oldest = _id_at(real_time - ABANDONED_AFTER)
         last, removed = "", 0
         while True:

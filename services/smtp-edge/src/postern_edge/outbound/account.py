@@ -12,6 +12,7 @@ from postern_edge.rules.conclusion import DELAY_NOTED, Change, Conclusion
 from postern_edge.rules.dsn import Action
 
 NAMED_RECIPIENTS: Final = 5
+TOLD_APART: Final = 10  # answers of one attempt; a server may have another word for each of its recipients
 
 
 def events_of(message: Mapping[str, Any], conclusion: Conclusion, now: datetime, *, dsn_sent: bool) -> list[Envelope]:
@@ -55,8 +56,14 @@ def steps_of(message: Mapping[str, Any], conclusion: Conclusion, now: datetime, 
 
 
 def _alike(conclusion: Conclusion) -> Iterator[list[Change]]:
-    """Changes with one state, next hop and reply."""
+    """Changes with one state, next hop and reply; past a number of them, with one state and next hop.
+
+    So 500 recipients, tried for five days, neither fill the message's document nor flood the bus.
+    """
     groups: dict[tuple[str, str, str], list[Change]] = {}
     for change in conclusion.changes:
-        groups.setdefault((change.state.value, change.next_hop, change.reply), []).append(change)
+        key = (change.state.value, change.next_hop, change.reply)
+        if key not in groups and len(groups) >= TOLD_APART:
+            key = (change.state.value, change.next_hop, "")
+        groups.setdefault(key, []).append(change)
     yield from groups.values()

@@ -2,12 +2,17 @@
 
 Servers are tried by priority, equal ones in turn. A clear word on a recipient settles it; what a server could not do
 now, the next one is asked to do for the recipients that are left. Once the body was sent without a final word, no
-other server is asked: the message may have been taken (RFC 1047).
+other server is asked: the message may have been taken (RFC 1047). That a server cannot carry the message is final
+only when every server said so. What is settled stays so, whatever goes wrong afterwards: else it would go out twice.
 """
 
+import asyncio
 import random
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Final
+
+import structlog
 
 from postern_edge.adapters.smtp import Unusable
 from postern_edge.outbound.servers import LeftOut, Servers
@@ -17,8 +22,11 @@ from postern_edge.rules.conclusion import Tried
 from postern_edge.rules.route import Server, in_order
 
 Provide = Callable[[], Awaitable[Parcel]]
-NO_SERVER = Answer(Stage.ROUTE, 0, "no mail server is configured")
-ALL_LEFT_OUT = Answer(Stage.CONNECT, 0, "the mail server did not answer lately; it is left out for a while")
+NO_SERVER: Final = Answer(Stage.ROUTE, 0, "no mail server is configured")
+ALL_LEFT_OUT: Final = Answer(Stage.CONNECT, 0, "the mail server did not answer lately; it is left out for a while")
+IN_ONE_TRANSACTION: Final = 100  # recipients; RFC 5321 4.5.3.1.8: every server takes so many
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(slots=True)
@@ -29,6 +37,11 @@ class _Open:
     addressee: Addressee
     last: Tried | None = field(default=None)
 
+    def hear(self, tried: Tried) -> None:
+        """Keep an answer; "not now" of one server outweighs "I cannot carry this" of another."""
+        if self.last is None or not tried.answer.permanent or self.last.answer.permanent:
+            self.last = tried
+
 
 async def attempt(
     servers: Servers, choice: Sequence[Server], parcel: Provide, recipients: Sequence[tuple[int, Addressee]]
@@ -38,34 +51,51 @@ async def attempt(
     `parcel` is asked for the message once a connection is there, so that none is held in memory while it stands in
     line.
     """
-    left = [_Open(index, addressee) for index, addressee in recipients]
     settled: list[Tried] = []
+    for start in range(0, len(recipients), IN_ONE_TRANSACTION):
+        left = [_Open(index, addressee) for index, addressee in recipients[start : start + IN_ONE_TRANSACTION]]
+        try:
+            await _offer(servers, choice, parcel, left, settled)
+        except (Exception, asyncio.CancelledError) as error:
+            if not settled:
+                raise
+            log.warning("attempt_broken_off", error=type(error).__name__)
+            return settled  # the others stay due
+        settled += [one.last or Tried(one.index, NO_SERVER, "") for one in left]
+    return settled
+
+
+async def _offer(
+    servers: Servers, choice: Sequence[Server], parcel: Provide, left: list[_Open], settled: list[Tried]
+) -> None:
+    """Offer the message to one server after the other; who is settled moves from `left` to `settled`."""
     for server in in_order(choice, random.shuffle):
         if servers.is_left_out(server):
+            _hear_of_absence(left, server)
             continue
         try:
             came = await _exchange(servers, server, parcel, [one.addressee for one in left])
         except LeftOut:
+            _hear_of_absence(left, server)
             continue
         except Unusable as error:
             came = Exchange([error.answer] * len(left), passes_dsn_on=False)
-        still_left = []
-        for one, given in zip(left, came.answers, strict=True):
-            one.last = Tried(one.index, given, server.label, came.passes_dsn_on)
+        for one, given in zip(tuple(left), came.answers, strict=True):
+            tried = Tried(one.index, given, server.label, came.passes_dsn_on)
             if is_servers_fault(given) or given.permanent:
-                still_left.append(one)
+                one.hear(tried)
             else:
-                settled.append(one.last)
-        left = still_left
+                settled.append(tried)
+                left.remove(one)
         if not left or any(given.stage is Stage.END and given.code == 0 for given in came.answers):
-            break
-    return settled + [one.last or _untried(one.index, choice) for one in left]
+            return
 
 
-def _untried(index: int, choice: Sequence[Server]) -> Tried:
-    if not choice:
-        return Tried(index, NO_SERVER, "")
-    return Tried(index, ALL_LEFT_OUT, choice[0].label)
+def _hear_of_absence(left: Sequence[_Open], server: Server) -> None:
+    """A server that is left out now may yet carry what another cannot."""
+    for one in left:
+        if one.last is None or one.last.answer.permanent:
+            one.hear(Tried(one.index, ALL_LEFT_OUT, server.label))
 
 
 async def _exchange(servers: Servers, server: Server, parcel: Provide, addressees: Sequence[Addressee]) -> Exchange:

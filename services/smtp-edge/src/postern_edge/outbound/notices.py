@@ -5,14 +5,14 @@ themselves, so a refused one ends there (CASES 59).
 """
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from postern_common.errors import Temporary
 from postern_common.ids import new_id
 from postern_edge.bodies.store import BodyGone
 from postern_edge.interfaces import AcceptedMessage, AcceptedRecipient
-from postern_edge.messages import Entry, Lease, new_entry
+from postern_edge.messages import Entry, Terms, new_entry
 from postern_edge.rules.conclusion import Conclusion, Told
 from postern_edge.rules.dsn import LARGEST_RETURNED, Action, Report, ReportedRecipient, build, header_section
 
@@ -32,9 +32,8 @@ def wanted(conclusion: Conclusion) -> list[tuple[Action, list[Told]]]:
 class Notices:
     """Builds notifications as messages of their own. `hostname` is this edge's name."""
 
-    def __init__(self, hostname: str, lifetime: timedelta) -> None:
+    def __init__(self, hostname: str) -> None:
         self._hostname = hostname
-        self._lifetime = lifetime
 
     async def build(
         self,
@@ -42,13 +41,12 @@ class Notices:
         action: Action,
         told: Sequence[Told],
         original: Original,
-        now: datetime,
-        lease: Lease,
+        terms: Terms,
     ) -> Entry:
         """One notification, ready to be stored. `original` gives the message's bytes, or their beginning."""
         notice_id = new_id("msg")
         message_id = f"<{notice_id}@{self._hostname}>"
-        body = build(await self._report(message, action, told, original, now, message_id))
+        body = build(await self._report(message, action, told, original, terms.now, message_id))
         accepted = AcceptedMessage(
             queue_id=_queue_id(notice_id),
             peer_ip="",
@@ -67,9 +65,9 @@ class Notices:
             ret=None,
             subject="",
             message_id=message_id,
-            received_at=now,
+            received_at=terms.now,
         )
-        return new_entry(accepted, notice_id, message["customer_id"], accepted.recipients, lease, self._lifetime, "dsn")
+        return new_entry(accepted, notice_id, message["customer_id"], accepted.recipients, terms, "dsn")
 
     async def _report(
         self,

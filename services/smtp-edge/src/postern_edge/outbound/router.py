@@ -43,8 +43,7 @@ class Router:
         owner = index.owner_of(domain)
         if owner is not None:
             site = index.site_for(owner, domain, index.find_user(recipient["key"]))
-            if site is not None:
-                return Route(site.servers)
+            return Route(site.servers if site else ())  # never by MX: that is ourselves
         return await self._by_mx(domain)
 
     async def _by_mx(self, domain: str) -> Route:

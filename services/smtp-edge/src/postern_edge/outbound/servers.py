@@ -4,7 +4,8 @@ R3, R11).
 A connection is kept for some idle seconds and used again. One that turns out stale when it is used again is replaced
 without a word: that says nothing about the message (CASES 61). A server's address is judged after each resolution,
 right before the connection to that very address (SPEC R12). Where opportunistic TLS fails or stalls, the server is
-reached in clear, and that is remembered for a while; where TLS is required, the message waits (CASES 60).
+reached in clear, and that is remembered for a while; where TLS is required, the certificate must be the server's, and
+else the message waits (CASES 60).
 """
 
 import asyncio
@@ -29,7 +30,7 @@ from postern_edge.rules.route import Server
 
 CLEAR_SECONDS: Final = 3600.0  # how long a server whose TLS failed is reached in clear before TLS is tried again
 MAX_USES: Final = 100  # transactions on one connection
-FORGET_AFTER_SECONDS: Final = 1800.0
+FORGET_AFTER_SECONDS: Final = 900.0  # longer than any pause of the breaker
 
 log = structlog.get_logger(__name__)
 _CONNECTIONS: Final = Gauge("postern_edge_outbound_connections", "Connections to next hops that are in use.")
@@ -65,6 +66,7 @@ class _Hop:
     idle: list[_Idle] = field(default_factory=list)
     clear_until: float = 0.0
     waiting: int = 0
+    users: int = 0  # in line or at work: it is not forgotten meanwhile
     used_at: float = 0.0
 
 
@@ -97,34 +99,47 @@ class Servers:
     async def use(self, server: Server, *, fresh: bool = False) -> AsyncIterator[Connection]:
         """A connection for one transaction; kept afterwards if it is clean. Raises `Unusable`, `LeftOut`."""
         hop = self._hops.setdefault(server, _Hop(asyncio.Semaphore(self._policy.per_server)))
-        hop.waiting += 1
+        hop.users += 1
         try:
-            await hop.slots.acquire()
-        finally:
-            hop.waiting -= 1
-        try:
-            async with self._total:  # after the server's own line, so that a slow server holds up nobody else
-                _CONNECTIONS.inc()
-                try:
+            await self._stand_in_line(hop)
+            try:
+                async with self._total:  # after the server's own line, so that a slow server holds up nobody else
                     taken = None if fresh else self._take_idle(hop)
                     if taken is None:
                         taken = _Idle(await self._open(server, hop), 0.0, 0)
                     async with self._lent(hop, taken) as connection:
                         yield connection
-                finally:
-                    _CONNECTIONS.dec()
+            finally:
+                hop.slots.release()
         finally:
+            hop.users -= 1
             hop.used_at = asyncio.get_running_loop().time()
-            hop.slots.release()
+
+    @staticmethod
+    async def _stand_in_line(hop: _Hop) -> None:
+        hop.waiting += 1
+        try:
+            await hop.slots.acquire()
+        finally:
+            hop.waiting -= 1
 
     @asynccontextmanager
     async def _lent(self, hop: _Hop, taken: _Idle) -> AsyncIterator[Connection]:
         connection = taken.connection
+        _CONNECTIONS.inc()
         try:
             yield connection
+        except Unusable as error:
+            connection.close()
+            if not error.answer.code and not connection.used:
+                self._failed(hop, error)  # it answers, and then falls silent
+            raise
         except BaseException:
             connection.close()
             raise
+        finally:
+            _CONNECTIONS.dec()
+        hop.breaker = breaker.succeeded(hop.breaker)
         if (
             not connection.is_open
             or connection.in_transaction
@@ -155,14 +170,16 @@ class Servers:
         try:
             connection = await self._reach(server, hop)
         except Unusable as error:
-            before = hop.breaker
-            hop.breaker = breaker.failed(before, self._now())
-            if hop.breaker.open_until is not None and before.open_until is None:
-                log.warning("next_hop_left_out", reason=str(error))
+            self._failed(hop, error)
             raise
-        hop.breaker = breaker.succeeded(hop.breaker)
         _OPENED.labels("yes" if connection.secure else "no").inc()
         return connection
+
+    def _failed(self, hop: _Hop, error: Unusable) -> None:
+        before = hop.breaker
+        hop.breaker = breaker.failed(before, self._now())
+        if hop.breaker.open_until is not None and before.open_until is None:
+            log.warning("next_hop_left_out", reason=str(error))
 
     async def _reach(self, server: Server, hop: _Hop) -> Connection:
         loop = asyncio.get_running_loop()
@@ -174,9 +191,8 @@ class Servers:
                 raise Unusable(Answer(Stage.TLS, 0, "the mail server offers no TLS, which is required"))
             return connection
         try:
-            await connection.start_tls(server.host)
+            await connection.start_tls(server.host, verified=server.tls == "required")
         except Unusable as error:
-            connection.close()
             if server.tls == "required":
                 raise
             log.info("tls_failed_going_clear", reason=str(error))
@@ -208,13 +224,14 @@ class Servers:
         while True:
             await asyncio.sleep(max(self._policy.idle_seconds, 0.5) / 2)
             now = asyncio.get_running_loop().time()
+            goodbyes = []
             for server, hop in list(self._hops.items()):
-                stale = [one for one in hop.idle if now - one.since > self._policy.idle_seconds]
+                stale = [one.connection for one in hop.idle if now - one.since > self._policy.idle_seconds]
                 hop.idle = [one for one in hop.idle if now - one.since <= self._policy.idle_seconds]
-                for one in stale:
-                    await one.connection.quit()
-                if not hop.idle and not hop.waiting and now - hop.used_at > FORGET_AFTER_SECONDS:
+                goodbyes += [connection.quit() for connection in stale]
+                if not hop.idle and not hop.users and now - hop.used_at > FORGET_AFTER_SECONDS:
                     del self._hops[server]
+            await asyncio.gather(*goodbyes)
 
     async def close(self) -> None:
         """Say goodbye on all idle connections."""

@@ -1,7 +1,8 @@
 """When a mail server that does not answer is left out for a while (SPEC R3).
 
 After a few failures in a row the server is left out, for longer each time; then one attempt at a time is let through,
-and its success puts the server back. A failure is one of the connection: a server that refuses a message is alive.
+and its success puts the server back. A failure is one of the connection, or silence before a message was sent: a server
+that refuses a message is alive.
 """
 
 from dataclasses import dataclass, replace

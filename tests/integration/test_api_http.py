@@ -196,6 +196,17 @@ async def test_sizes_and_retention_stay_within_the_platforms_limits(api):
     await api.call("PATCH", customer, content=b'{"name":"Merged"}', headers=merge, expect=200)
 
 
+async def test_whoever_accepts_any_version_is_not_refused_for_anothers_change(api):
+    customer = await api.customer()
+    made = (await api.post(f"{customer}/sites", {"servers": [{"host": "127.0.0.9"}]}, expect=201)).json()
+    for path, name in ((customer, "name"), (f"{customer}/sites/{made['id']}", "description")):
+        answers = await asyncio.gather(*(api.patch(path, {name: f"n{n}"}) for n in range(5)))
+        assert {answer.status_code for answer in answers} == {200}
+        tag = (await api.get(path)).headers["ETag"]
+        answers = await asyncio.gather(*(api.patch(path, {name: f"m{n}"}, tag=tag) for n in range(5)))
+        assert sorted(answer.status_code for answer in answers) == [200, 412, 412, 412, 412]
+
+
 async def test_a_customer_goes_only_when_it_holds_nothing(api):
     customer = await api.customer()
     token = await api.token_for(customer)

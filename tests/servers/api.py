@@ -237,7 +237,8 @@ async def verifier(api: Api, outcome: Callable[[dict], dict]) -> AsyncIterator[N
                     "explanation": "There is no TXT record yet.",
                 }
                 found = {"last_check": check, "next_check_at": now + timedelta(minutes=5)} | outcome(domain)
-                await domains.update_one({"_id": domain["_id"]}, {"$set": found})
+                asked = {"_id": domain["_id"], "requested_at": domain["requested_at"]}  # else it is looked at again
+                await domains.update_one(asked, {"$set": found})
             await asyncio.sleep(0.05)
 
     task = asyncio.create_task(look())

@@ -10,7 +10,7 @@ from postern_api.http.etag import IfMatch, stale
 from postern_api.http.pagination import Order
 from postern_api.http.problems import conflict, forbidden, invalid, not_found
 from postern_api.tenancy import Caller, Tenant
-from postern_common.documents import RecipientMode
+from postern_common.documents import CustomerDocument, RecipientMode
 from postern_common.events import SettingsChanged
 from postern_common.ids import new_id
 from postern_common.mongo import Session
@@ -87,20 +87,29 @@ class CustomerSettings:
 
     async def change(self, body: CustomerPatch, condition: IfMatch) -> Document:
         """Apply a merge patch."""
+        self._check(body.changes())
+        return await condition.settle(lambda: self._change(body, condition))
+
+    async def _present(self, condition: IfMatch) -> CustomerDocument:
+        found = await self._store.get(self._tenant.customer_id)
+        if found is None:
+            raise not_found()
+        condition.check(found["version"])
+        return found
+
+    async def _change(self, body: CustomerPatch, condition: IfMatch) -> Document:
         tenant, resources = self._tenant, self._tenant.resources
-        condition.check(tenant.customer["version"])
-        changes = body.changes()
-        self._check(changes)
+        present, changes = await self._present(condition), body.changes()
         now = resources.now()
         for name, days in changes.pop("retention", {}).items():
             changes[f"retention.{name}"] = days
         changes["updated_at"] = now
 
         async def work(session: Session) -> Document:
-            found = await self._store.change(tenant.customer_id, tenant.customer["version"], changes, session)
+            found = await self._store.change(tenant.customer_id, present["version"], changes, session)
             if found is None:
                 raise stale()
-            if changes.get("deletion_delay_days", ...) not in {..., tenant.customer["deletion_delay_days"]}:
+            if changes.get("deletion_delay_days", ...) not in {..., present["deletion_delay_days"]}:
                 due_at = _due_expression(changes["deletion_delay_days"], now + SHORTENED_NOTICE)
                 await self._store.move_due_times(tenant.customer_id, due_at, now, session)
             await resources.emit(session, _changed(tenant.customer_id, "updated"))
@@ -121,8 +130,11 @@ class CustomerSettings:
 
     async def delete(self, condition: IfMatch) -> None:
         """Remove the customer, which must hold nothing any more."""
+        await condition.settle(lambda: self._delete(condition))
+
+    async def _delete(self, condition: IfMatch) -> None:
         tenant, resources = self._tenant, self._tenant.resources
-        condition.check(tenant.customer["version"])
+        present = await self._present(condition)
 
         async def work(session: Session) -> None:
             locked = await self._store.lock(tenant.customer_id, session)
@@ -130,7 +142,7 @@ class CustomerSettings:
                 raise not_found()
             if await self._store.holds_something(tenant.customer_id, session):
                 raise conflict("customer-not-empty", "Remove its domains, users and sites first.")
-            if not await self._store.delete(tenant.customer_id, tenant.customer["version"], session):
+            if not await self._store.delete(tenant.customer_id, present["version"], session):
                 raise stale()
             await resources.emit(session, _changed(tenant.customer_id, "deleted"))
 

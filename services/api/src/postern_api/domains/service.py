@@ -136,6 +136,9 @@ class Domains:
 
     async def change(self, name: str, body: DomainPatch, condition: IfMatch) -> Document:
         """Choose its site."""
+        return await condition.settle(lambda: self._change(name, body, condition))
+
+    async def _change(self, name: str, body: DomainPatch, condition: IfMatch) -> Document:
         document = await self.get(name)
         condition.check(document["version"])
         changes = body.changes() | {"updated_at": self._resources.now()}

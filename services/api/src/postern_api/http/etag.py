@@ -4,13 +4,21 @@ A change without it is answered 428, one made against another version 412, so th
 each other unseen.
 """
 
+import asyncio
 import hashlib
+import random
 import re
-from typing import Annotated, Any, Final
+from collections.abc import Awaitable, Callable
+from http import HTTPStatus
+from typing import Annotated, Any, Final, TypeVar
 
 from fastapi import Depends, Header, Response
 
 from postern_api.http.problems import Problem
+from postern_common.errors import Temporary
+
+T = TypeVar("T")
+TRIES: Final = 6
 
 _OBSERVED: Final = re.compile(r'\.[0-9a-f]{8}"$')
 
@@ -40,6 +48,17 @@ class IfMatch:
 
     def __init__(self, header: str) -> None:
         self._tags = {part.strip() for part in header.split(",")}
+
+    async def settle(self, change: Callable[[], Awaitable[T]]) -> T:
+        """Make a change that reads the version it names; whoever accepts any is not refused for another's change."""
+        for attempt in range(TRIES):
+            try:
+                return await change()
+            except Problem as problem:
+                if problem.status != HTTPStatus.PRECONDITION_FAILED or "*" not in self._tags:
+                    raise
+                await asyncio.sleep(random.uniform(0, 0.05 * 2**attempt))
+        raise Temporary("others change the same thing all the time")
 
     def check(self, version: int) -> None:
         """Raise 412 unless the caller has seen this version."""

@@ -65,13 +65,14 @@ class Sites:
 
     async def replace(self, site_id: str, body: NewSite, condition: IfMatch) -> Document:
         """Replace a site as a whole."""
-        return await self._change(site_id, body.model_dump(exclude={"servers"}), body.servers, condition)
+        changes = body.model_dump(exclude={"servers"})
+        return await condition.settle(lambda: self._change(site_id, dict(changes), body.servers, condition))
 
     async def change(self, site_id: str, body: SitePatch, condition: IfMatch) -> Document:
         """Apply a merge patch."""
         changes = body.changes()
         servers = body.servers if changes.pop("servers", None) is not None else None
-        return await self._change(site_id, changes, servers, condition)
+        return await condition.settle(lambda: self._change(site_id, dict(changes), servers, condition))
 
     async def _change(
         self, site_id: str, changes: Document, servers: Sequence[ServerInput] | None, condition: IfMatch
@@ -100,6 +101,9 @@ class Sites:
 
     async def delete(self, site_id: str, condition: IfMatch) -> None:
         """Remove a site that nothing uses; the default one only as the last."""
+        await condition.settle(lambda: self._delete(site_id, condition))
+
+    async def _delete(self, site_id: str, condition: IfMatch) -> None:
         document = await self.get(site_id)
         condition.check(document["version"])
 

@@ -104,6 +104,9 @@ class Users:
 
     async def change(self, user_id: str, body: UserPatch, condition: IfMatch) -> Document:
         """Apply a merge patch."""
+        return await condition.settle(lambda: self._change(user_id, body, condition))
+
+    async def _change(self, user_id: str, body: UserPatch, condition: IfMatch) -> Document:
         present = await self.get(user_id)
         condition.check(present["version"])
         changes = body.changes()

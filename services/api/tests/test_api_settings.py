@@ -1,11 +1,13 @@
 """Settings of the API: what is refused before the service starts, and what is never shown."""
 
+import asyncio
 import subprocess
 import sys
 
 import pytest
 from pydantic import ValidationError
 
+from postern_api.app import create_app, listener
 from postern_api.settings import ApiSettings
 from postern_common.settings import describe
 
@@ -41,6 +43,26 @@ def test_lists_are_split_and_checked():
     )
     with pytest.raises(ValidationError, match="api_trusted_proxies"):
         settings(api_trusted_proxies="10.0.0.0/8,nonsense")
+
+
+async def test_a_header_section_without_end_is_refused():
+    server = listener(create_app(), settings(api_host="127.0.0.1", api_port=0))
+    serving = asyncio.create_task(server.serve())
+    while not server.started:  # noqa: ASYNC110 - uvicorn tells no other way
+        await asyncio.sleep(0.01)
+    port = server.servers[0].sockets[0].getsockname()[1]
+
+    async def status(field: bytes) -> bytes:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\nX: " + field + b"\r\n\r\n")
+        line = await reader.readline()
+        writer.close()
+        return line.split()[1]
+
+    assert await status(b"x" * 8000) == b"200"
+    assert await status(b"x" * 500_000) == b"400"
+    server.should_exit = True
+    await serving
 
 
 def test_the_document_is_printed_without_settings_or_servers():

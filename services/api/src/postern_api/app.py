@@ -31,12 +31,13 @@ from postern_common.errors import Temporary
 from postern_common.mongo import Mongo
 from postern_common.netguard import NetGuard
 from postern_common.outbox import OutboxRelay
-from postern_common.runtime import Runtime, http_server
+from postern_common.runtime import QuietServer, Runtime, http_server
 from postern_common.secrets import SecretBox
 from postern_common.telemetry import configure_logging, package_version
 
 log = structlog.get_logger(__name__)
 RETRY_SECONDS: Final = 1.0
+MAX_HEAD_BYTES: Final = 64 * 1024
 ROUTERS = (auth, me, customers, tokens, domains, sites, users, directory, messages, docs)
 
 
@@ -79,17 +80,24 @@ def make_resources(settings: ApiSettings, mongo: Mongo, kick: Callable[[], None]
     )
 
 
+def listener(app: FastAPI, settings: ApiSettings) -> QuietServer:
+    """The server of the API's port; what comes before a body is bounded too."""
+    server = http_server(app, settings.api_host, settings.api_port, drain_seconds=settings.drain_seconds)
+    server.config.proxy_headers = bool(settings.api_trusted_proxies)
+    server.config.forwarded_allow_ips = settings.api_trusted_proxies or ""
+    # uvicorn's other parser takes header sections of any size, from anybody.
+    server.config.http = "h11"
+    server.config.h11_max_incomplete_event_size = MAX_HEAD_BYTES
+    return server
+
+
 def assemble(settings: ApiSettings) -> Runtime:
     """Connect the parts and hand them to a runtime. Nothing is reached yet."""
     mongo = Mongo.connect(settings, Clock(settings.test_clock), application=SERVICE)
     bus = Bus(settings.amqp_url.get_secret_value(), SERVICE, mongo)
     relay = OutboxRelay(mongo, bus)
     resources = make_resources(settings, mongo, relay.kick)
-    server = http_server(
-        create_app(resources), settings.api_host, settings.api_port, drain_seconds=settings.drain_seconds
-    )
-    server.config.proxy_headers = bool(settings.api_trusted_proxies)
-    server.config.forwarded_allow_ips = settings.api_trusted_proxies or ""
+    server = listener(create_app(resources), settings)
     is_prepared = asyncio.Event()
 
     async def serve() -> None:

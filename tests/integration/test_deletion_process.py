@@ -8,6 +8,7 @@ import pytest
 
 from postern_common.documents import Collections
 from postern_common.events import UserFlaggedForDeletion
+from postern_local.mongod import TRANSACTION_SECONDS
 from postern_local.ports import free_ports
 from postern_local.unit import Unit
 from tests.servers.publisher import publishing
@@ -32,10 +33,10 @@ def surroundings(farm):
 async def stored(surroundings):
     mongo = connect(surroundings.farm.mongo_uri(), surroundings.database)
     await mongo.ensure_indexes()
-    # The transaction of a killed client holds its user until the database ends it, after a minute if nothing is said.
+    # The transaction of a killed client holds its user until the database ends it.
     await mongo.client.admin.command({"setParameter": 1, "transactionLifetimeLimitSeconds": 3})
     yield Stored(mongo)
-    await mongo.client.admin.command({"setParameter": 1, "transactionLifetimeLimitSeconds": 60})
+    await mongo.client.admin.command({"setParameter": 1, "transactionLifetimeLimitSeconds": TRANSACTION_SECONDS})
     mongo.close()
 
 

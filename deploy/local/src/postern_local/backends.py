@@ -14,7 +14,7 @@ from pymongo.errors import PyMongoError
 from postern_local.faults import StackFault
 from postern_local.given import check_amqp, check_mongodb
 from postern_local.keys import Keys
-from postern_local.mongod import Mongod
+from postern_local.mongod import TRANSACTION_LIMIT, Mongod
 from postern_local.ports import Ports
 from postern_local.rabbitmq import Epmd, RabbitMQ
 from postern_local.unit import Part
@@ -76,7 +76,9 @@ def containers(ports: Ports, keys: Keys) -> Backends:
 
     ports.refuse_taken(("MONGO", "AMQP"))
 
-    mongo = DockerContainer("mongo:7.0").with_command("mongod --replSet postern --bind_ip_all")
+    mongo = DockerContainer("mongo:7.0").with_command(
+        " ".join(("mongod --replSet postern --bind_ip_all", *TRANSACTION_LIMIT))
+    )
     rabbit = DockerContainer("rabbitmq:3.13").with_env("RABBITMQ_DEFAULT_USER", "postern")
     rabbit = rabbit.with_env("RABBITMQ_DEFAULT_PASS", keys.amqp_password)
     started = []

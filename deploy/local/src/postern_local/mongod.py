@@ -15,6 +15,10 @@ from postern_local.process import Program
 REPLICA_SET = "postern"
 _NOT_INITIATED = 94  # NotYetInitialized, as `replSetGetConfig` answers
 _INVALID_CONFIG = 93
+# The transaction of a client that was killed holds its locks for so long; MongoDB's own default is a minute. No
+# transaction of ours is meant to last longer (`TRANSACTION_SECONDS` in postern_common.mongo).
+TRANSACTION_SECONDS = 15
+TRANSACTION_LIMIT = ("--setParameter", f"transactionLifetimeLimitSeconds={TRANSACTION_SECONDS}")
 
 
 @dataclass(frozen=True)
@@ -37,7 +41,7 @@ class Mongod:
         argv = (
             *(str(mongod_program()), "--dbpath", str(data), "--port", str(self.port), "--bind_ip", "127.0.0.1"),
             *("--replSet", REPLICA_SET, "--oplogSize", "256", "--wiredTigerCacheSizeGB", "0.25", "--nounixsocket"),
-            *("--quiet", "--setParameter", "diagnosticDataCollectionEnabled=false"),
+            *("--quiet", "--setParameter", "diagnosticDataCollectionEnabled=false", *TRANSACTION_LIMIT),
         )
         return Program(self.name, argv, cwd=self.directory, grace_seconds=20)
 

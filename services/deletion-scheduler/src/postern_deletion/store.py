@@ -16,7 +16,7 @@ class Contended(Exception):
     """Another transaction holds the user.
 
     A scheduler deletes it, an administrator changes it, or one was killed in the middle: the database ends the
-    transaction of a dead client after a minute.
+    transaction of a dead client after `transactionLifetimeLimitSeconds`.
     """
 
 

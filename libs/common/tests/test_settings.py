@@ -27,6 +27,14 @@ def test_the_environment_is_read(environment):
     assert settings.dns_servers == ("127.0.0.1:5353",)
 
 
+@pytest.mark.parametrize("servers", ["127.0.0.1", "resolver.test:53", "127.0.0.1:0", "127.0.0.1:dns", "::1:53:"])
+def test_a_resolver_needs_an_address_and_a_port(environment, capsys, servers):
+    environment.setenv("POSTERN_DNS_SERVERS", servers)
+    with pytest.raises(SystemExit):
+        load(ProbeSettings)
+    assert "POSTERN_DNS_SERVERS: " in capsys.readouterr().err
+
+
 def test_all_problems_are_told_at_once_and_the_process_ends_with_78(environment, capsys):
     environment.setenv("POSTERN_EDGE_PORT", "99999")
     environment.setenv("POSTERN_EDGE_PROT", "1")

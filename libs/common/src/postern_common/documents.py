@@ -32,7 +32,10 @@ class Collections(StrEnum):
 
 
 class DomainState(StrEnum):
-    """pending -> verified | expired (dns-verifier); expired -> pending (api, restart); any -> removed (api)."""
+    """pending -> verified | expired, expired -> verified by a look that was asked for (dns-verifier).
+
+    expired -> pending (api, restart); any -> removed (api).
+    """
 
     PENDING = "pending"
     VERIFIED = "verified"
@@ -323,8 +326,8 @@ class StepDocument(TypedDict):
 class MessageDocument(TypedDict):
     """A message and its delivery. Owner: smtp-edge. `due_at` is the earliest attempt that is left; `lease_until` keeps
     other workers off. `pending_events` are envelopes not yet published (the message path's outbox, DESIGN 3);
-    `dispatch` tells that there are any. The body stands apart, under the same id. `delete_at` is set when the message is
-    done, by its customer's retention (SPEC R13): what waits or is held is never removed by time.
+    `dispatch` tells that there are any. The body stands apart, under the same id. `delete_at` is set when the message
+    is done, by its customer's retention (SPEC R13): what waits or is held is never removed by time.
     """
 
     _id: str

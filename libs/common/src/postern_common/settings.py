@@ -8,7 +8,7 @@ status 78 and a line for each problem.
 
 import os
 import sys
-from ipaddress import ip_network
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Annotated, Final, Literal, Self, TypeVar
 
@@ -94,7 +94,7 @@ class CommonSettings(BaseSettings):
     @classmethod
     def _split_servers(cls, value: object) -> object:
         if isinstance(value, str):
-            return tuple(part.strip() for part in value.split(",") if part.strip())
+            return tuple(_checked_server(part.strip()) for part in value.split(",") if part.strip())
         return value
 
     @model_validator(mode="after")
@@ -106,6 +106,14 @@ class CommonSettings(BaseSettings):
     def secret_key_text(self) -> str:
         """The encryption keys' text, from the file where one is named."""
         return read_secret(self.secret_keys, self.secret_keys_file)
+
+
+def _checked_server(text: str) -> str:
+    address, _, port = text.rpartition(":")
+    ip_address(address.strip("[]"))
+    if not port.isdecimal() or not 0 < int(port) < 65536:
+        raise ValueError(f"{text!r} needs the form address:port")
+    return text
 
 
 S = TypeVar("S", bound=CommonSettings)

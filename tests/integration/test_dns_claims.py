@@ -92,6 +92,20 @@ async def test_concurrency_is_bounded(stored):
     await stop(running)
 
 
+@pytest.mark.spec("D2")
+async def test_somebody_who_waits_comes_before_domains_that_are_due_for_longer(stored):
+    for number in range(5):
+        await stored.domain(f"d{number}.test")
+    waiting = await stored.domain("waiting.test")
+    now = await stored.mongo.now()
+    await stored.set(DOMAINS, waiting["_id"], requested_at=now, next_check_at=now)
+    names = Names()
+    verifier = schedule(stored, names, concurrency=1)
+    await verifier.claim_due()
+    await verifier.drain()
+    assert names.asked[0] == "waiting.test"
+
+
 @pytest.mark.spec("D3")
 async def test_a_dead_verifiers_lease_lapses_and_its_domain_is_taken_over(stored, tmp_path):
     domain = await stored.domain("held.test")

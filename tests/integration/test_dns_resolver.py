@@ -237,6 +237,15 @@ async def test_a_resolver_that_is_not_there_cannot_tell():
     assert look.failure in {Status.TIMEOUT, Status.UNREACHABLE}
 
 
+async def test_a_silent_resolver_costs_its_time_once(port):
+    servers = configured_resolvers([f"{SILENT}:{port}", f"127.0.0.1:{port}"])
+    asking = Resolver(servers, NetGuard([ip_network("127.0.0.0/8")]), port=port, limits=Limits(1.0, 8.0))
+    await asking.look("plain.test", "TXT")
+    before = time.monotonic()
+    assert (await asking.look("plain.test", "TXT")).is_definite
+    assert time.monotonic() - before < 1
+
+
 @pytest.mark.spec("D2", "D3")
 async def test_case_30_a_record_added_after_a_cached_negative_answer_is_found_at_the_next_click(farm):
     number, caching = free_ports(2)

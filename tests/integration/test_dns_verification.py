@@ -214,6 +214,21 @@ async def test_case_34_two_that_prove_one_domain_at_the_same_time_do_not_both_ge
     assert await stored.events("DomainTransferRequested") == []
 
 
+@pytest.mark.spec("D4", "U4")
+@pytest.mark.parametrize("round_", range(3))
+async def test_case_34_the_winner_of_a_race_keeps_the_users_prepared_in_the_domain(stored, verifier, publish, round_):
+    name = f"kept{round_}.scratch.test"
+    claims = [await stored.domain(name, customer_id=f"cus_{number}") for number in range(3)]
+    for claim in claims:
+        await stored.user(f"ann@{name}", customer_id=claim["customer_id"])
+    await publish(name, *map(value_of, claims))
+    await ask_to_verify(stored, *claims)
+    await look(verifier(), verifier(), verifier())
+    [winner] = await stored.all(DOMAINS, state="verified")
+    assert [user["customer_id"] for user in await stored.all(USERS)] == [winner["customer_id"]]
+    assert [entry["verified"] for entry in await stored.all(ADDRESSES)] == [True]
+
+
 @pytest.mark.spec("D4")
 async def test_a_proof_against_an_absent_holder_asks_for_a_transfer_once_and_moves_nothing(stored, verifier, publish):
     holder = await stored.domain("moved.scratch.test", state="verified", next_check_at=None)
@@ -318,6 +333,21 @@ async def test_mx_and_spf_of_verified_domains_are_looked_at_daily(stored, verifi
     assert (event["envelope"]["data"]["step"], event["envelope"]["data"]["state"]) == ("mx", "ok")
     assert [entry["verified"] for entry in await stored.all(ADDRESSES, user_id=late["_id"])] == [True]
     named.update("mail.scratch.test", "MX", [])
+
+
+@pytest.mark.spec("D4")
+async def test_without_host_names_to_compare_with_mx_is_still_looked_at_daily_only(stored, verifier, publish, named):
+    domain = await stored.domain("plain-mx.scratch.test", state="verified", next_check_at=None)
+    mail_now = await stored.mongo.now()
+    await stored.set(DOMAINS, domain["_id"], mail_dns_next_at=mail_now)
+    await asyncio.to_thread(named.update, "plain-mx.scratch.test", "MX", ["10 mx.scratch.test."])
+    looking = verifier()
+    looking._inspector._own_mx_hosts = ()
+    await look(looking)
+    found = await stored.get(DOMAINS, domain["_id"])
+    assert (found["mx"]["state"], found["mx"]["found"]) == ("cannot_tell", ["10 mx.scratch.test"])
+    assert found["mail_dns_next_at"] - mail_now > 20 * HOUR
+    named.update("plain-mx.scratch.test", "MX", [])
 
 
 def test_the_events_of_the_verifier_are_in_the_catalogue():

@@ -1,5 +1,8 @@
 """What is asked about a domain, by a fake of the name servers."""
 
+import pytest
+
+from postern_common.settings import load
 from postern_dns.inspection import Inspector
 from postern_dns.rules.answers import Answer, Look, Server, Status
 from postern_dns.rules.ownership import expected_value
@@ -19,6 +22,15 @@ class FakeLookup:
         records = self.records.get(name, ())
         status = Status.RECORDS if records else self.status
         return Look(name, "acme.test", (Answer(Server("ns", "192.0.2.1"), status, tuple(records)),))
+
+
+def test_a_lease_must_outlast_a_look(monkeypatch, capsys):
+    monkeypatch.setenv("MONGODB_URI", "mongodb://db.test")
+    monkeypatch.setenv("AMQP_URL", "amqp://mq.test/")
+    monkeypatch.setenv("POSTERN_DNS_LEASE_SECONDS", "20")
+    with pytest.raises(SystemExit):
+        load(DnsSettings)
+    assert "POSTERN_DNS_LEASE_SECONDS must be more than twice" in capsys.readouterr().err
 
 
 async def test_a_record_that_is_there_needs_two_questions():

@@ -58,6 +58,7 @@ STORED: Final[dict[Collections, Stored]] = {
             Index((("customer_id", 1), ("name", 1)), unique=True),
             Index((("name", 1),), unique=True, where={"state": "verified"}),
             Index((("next_check_at", 1),)),
+            Index((("requested_at", 1),)),
             Index((("mail_dns_next_at", 1),)),
         ),
     ),

@@ -1,8 +1,8 @@
 """Settings of the DNS verifier, beside the common ones."""
 
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 from pydantic_settings import NoDecode
 
 from postern_common.settings import CommonSettings
@@ -27,3 +27,10 @@ class DnsSettings(CommonSettings):
         if isinstance(value, str):
             return tuple(part.strip() for part in value.split(",") if part.strip())
         return value
+
+    @model_validator(mode="after")
+    def _check_lease(self) -> Self:
+        # A look asks two names at a time, and then the doubled ones; a result that comes after the lease is dropped.
+        if self.dns_lease_seconds <= 2 * self.dns_look_timeout_seconds:
+            raise ValueError("POSTERN_DNS_LEASE_SECONDS must be more than twice POSTERN_DNS_LOOK_TIMEOUT_SECONDS")
+        return self

@@ -111,28 +111,33 @@ class Settlement:
         if news.is_verified:
             await self._store.adopt_addresses(domain, session)
             await self._store.mark_other_claims(domain, now, session)
-            await self._remove_foreign(domain, REMOVAL_BATCH, session)
+            while await self._remove_foreign(domain, session) == REMOVAL_BATCH:
+                pass
         await self._append(news.events, session)
         return change.state
 
     # -- other customers' prepared addresses (SPEC U4) ----------------------------------------------------------------
 
     async def _make_room(self, claim: Document) -> None:
-        """Remove others' prepared addresses in batches, so that the last transaction, which verifies, stays small.
+        """Remove others' prepared addresses in batches until one is left, which goes with the step that verifies.
 
-        The proof is there, so each batch is right by itself; after a crash the next look goes on.
+        So that transaction stays small, and where a rival proves the domain at the same time and gets it, nothing of
+        the rival is removed, save in the rare case of more than a batch. After a crash the next look goes on.
         """
-        while await self._mongo.transact(lambda session: self._make_room_once(claim, session)) == REMOVAL_BATCH:
+        while await self._mongo.transact(lambda session: self._make_room_once(claim, session)):
             pass
 
-    async def _make_room_once(self, claim: Document, session: Session) -> int:
+    async def _make_room_once(self, claim: Document, session: Session) -> bool:
         is_ours = await self._store.claimed(claim, session) is not None
         if not is_ours or await self._store.holder(claim, session) is not None:
-            return 0
-        return await self._remove_foreign(claim, REMOVAL_BATCH, session)
+            return False
+        if len(await self._store.foreign_addresses(claim, REMOVAL_BATCH + 1, session)) <= REMOVAL_BATCH:
+            return False
+        await self._remove_foreign(claim, session)
+        return True
 
-    async def _remove_foreign(self, domain: Document, limit: int, session: Session) -> int:
-        found = await self._store.foreign_addresses(domain, limit, session)
+    async def _remove_foreign(self, domain: Document, session: Session) -> int:
+        found = await self._store.foreign_addresses(domain, REMOVAL_BATCH, session)
         now = await self._mongo.now()
         users = {entry["user_id"]: entry["customer_id"] for entry in found}
         removed = {entry["user_id"] for entry in found if entry["is_primary"]}
@@ -162,7 +167,7 @@ class Settlement:
         domain = await self._store.claimed(claim, session)
         if domain is None:
             return False
-        told = "cannot_tell" not in {mx.state, spf.state}
+        told = mx.is_told and spf.is_told
         fields: Document = {"mail_dns_next_at": schedule.next_mail_look(started, told=told, chance=random.random())}
         events: list[Event] = []
         for step, verdict in (("mx", mx), ("spf", spf)):

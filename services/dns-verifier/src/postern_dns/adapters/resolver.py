@@ -122,12 +122,18 @@ class Resolver:
         return await ask(endpoint, name, kind, self._limits.server_seconds)
 
     async def _ask_resolvers(self, name: dns.name.Name, kind: Kind) -> Reply:
-        """The first definite reply of the configured resolvers, else the last one."""
+        """The first definite reply of the configured resolvers, else the last one.
+
+        One that does not answer is asked last from then on: its silence would otherwise cost every question of a look
+        so much that the look as a whole runs out of time.
+        """
         reply = Reply(Status.UNREACHABLE)
         for endpoint in self._resolvers:
             reply = await ask(endpoint, name, kind, self._limits.server_seconds)
             if reply.status in DEFINITIVE:
                 break
+            if reply.status in {Status.TIMEOUT, Status.UNREACHABLE}:
+                self._resolvers = (*(other for other in self._resolvers if other != endpoint), endpoint)
         return reply
 
     @staticmethod

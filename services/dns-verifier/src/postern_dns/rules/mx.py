@@ -18,6 +18,11 @@ class MailVerdict:
     found: tuple[str, ...]
     explanation: str
 
+    @property
+    def is_told(self) -> bool:
+        """False if the name servers could not tell; a record that nothing here can be compared with was told."""
+        return self.state != "cannot_tell" or bool(self.found)
+
 
 def judge(look: Look, own_hosts: Sequence[str]) -> MailVerdict:
     """Compare the MX records of a domain with the host names at which we take mail."""

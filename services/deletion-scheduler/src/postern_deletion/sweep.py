@@ -81,9 +81,9 @@ class Sweep:
         """Delete all who are due; how many this scheduler deleted."""
         deleted = 0
         left: set[str] = set()
+        _DUE.set(await self._store.count_due(await self._mongo.now()))
         while not self._draining.is_set():
             now = await self._mongo.now()
-            _DUE.set(await self._store.count_due(now))
             due = await self._store.due(now, self._batch, left)
             # In an order of its own for each scheduler, so that several do not meet at every user.
             random.shuffle(due)
@@ -98,6 +98,8 @@ class Sweep:
                     left.add(entry["_id"])
             if len(due) < self._batch:
                 break
+        if deleted:
+            _DUE.set(await self._store.count_due(await self._mongo.now()))
         return deleted
 
     async def _is_deleted(self, user_id: str) -> bool:

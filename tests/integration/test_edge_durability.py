@@ -276,7 +276,7 @@ async def test_a_delivered_message_is_not_delivered_again_when_its_account_fails
     def broken(*_arguments, **_options):
         raise ValueError("a bug")
 
-    monkeypatch.setattr("postern_edge.delivery.events_of", broken)
+    monkeypatch.setattr("postern_edge.settlement.events_of", broken)
     edge = edges(edge_lease_seconds=3.0)
     await edge.seed(hop)
     await edge.start()

@@ -1,0 +1,82 @@
+"""TLS to next hops: used where it is offered, and where it is required only to the server that was meant (SPEC R11)."""
+
+import ssl
+
+import pytest
+import trustme
+
+from postern_edge.adapters.smtp import verified_context
+from tests.servers.edge_inside import InsideEdge, deferred, message, server, settled
+from tests.servers.smtp_fake import FakeHop
+
+
+@pytest.fixture
+async def hop():
+    fake = await FakeHop().start()
+    yield fake
+    await fake.stop()
+
+
+@pytest.fixture
+async def edge(mongo_uri, database, vhost):
+    inside = InsideEdge(mongo_uri, database, vhost)
+    yield inside
+    await inside.close()
+
+
+@pytest.fixture
+def authority(tmp_path, monkeypatch):
+    """An authority that the system trusts."""
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(tmp_path / "authorities.pem")
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "authorities.pem"))
+    verified_context.cache_clear()
+    yield authority
+    verified_context.cache_clear()
+
+
+def serving(authority, name):
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert(name).configure_cert(context)
+    return context
+
+
+async def delivered(edge, hop, mode):
+    await edge.seed(server(hop, tls=mode))
+    await edge.start()
+    await edge.edge.spool.accept(message())
+    await settled(edge)
+    return hop.messages[0]
+
+
+@pytest.mark.spec("R11")
+async def test_opportunistic_tls_encrypts_whoever_vouches_for_the_server(edge, hop):
+    hop.tls = serving(trustme.CA(), "other-name.test")
+    assert (await delivered(edge, hop, "opportunistic")).secure
+
+
+@pytest.mark.spec("R11")
+async def test_required_tls_delivers_where_the_certificate_names_the_server(edge, hop, authority):
+    hop.tls = serving(authority, "127.0.0.1")
+    assert (await delivered(edge, hop, "required")).secure
+
+
+@pytest.mark.spec("R11")
+@pytest.mark.parametrize(
+    "known,name,reason",
+    [
+        (True, "other-name.test", "IP address mismatch, certificate is not valid for '127.0.0.1'."),
+        (True, "127.0.0.9", "IP address mismatch, certificate is not valid for '127.0.0.1'."),
+        (False, "127.0.0.1", "unable to get local issuer certificate"),
+    ],
+)
+async def test_required_tls_waits_where_the_certificate_does_not_and_says_why(
+    edge, hop, authority, known, name, reason
+):
+    hop.tls = serving(authority if known else trustme.CA(), name)
+    await edge.seed(server(hop, tls="required"))
+    await edge.start()
+    await edge.edge.spool.accept(message())
+    found = await deferred(edge)
+    assert found["recipients"][0]["reply"] == f"the mail server's certificate is not valid: {reason}"
+    assert hop.count("MAIL") == 0

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from postern_edge.limits import COMMAND_FLOOD, HEADER, SPILL, Limits
-from tests.edge_fakes import edge_listener
+from tests.servers.edge_fakes import edge_listener
 
 pytestmark = pytest.mark.spec("F5")
 

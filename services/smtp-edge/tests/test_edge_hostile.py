@@ -17,7 +17,7 @@ from postern_edge.reader import DataReader
 from postern_edge.rules.trace_headers import scan_headers
 from postern_edge.session import EdgeEnvelope, EdgeSession
 from postern_edge.tls import CertificateError, CertificateWatch
-from tests.edge_fakes import FakeSpool, edge_listener
+from tests.servers.edge_fakes import FakeSpool, edge_listener
 
 MESSAGE = b"Subject: hello\r\n\r\nbody\r\n.\r\n"
 

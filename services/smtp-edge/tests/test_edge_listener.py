@@ -8,7 +8,7 @@ import pytest
 import trustme
 
 from postern_edge.tls import CertificateError, CertificateWatch
-from tests.edge_fakes import edge_listener
+from tests.servers.edge_fakes import edge_listener
 
 MESSAGE = b"Subject: hello\r\n\r\nbody\r\n.\r\n"
 

@@ -14,7 +14,7 @@ from postern_edge import metrics
 from postern_edge.inbound.connect import ConnectionLimits
 from postern_edge.interfaces import SpoolFull
 from postern_edge.limits import Limits
-from tests.edge_fakes import edge_listener
+from tests.servers.edge_fakes import edge_listener
 
 MESSAGE = b"Subject: hello\r\nMessage-ID: <1@far.test>\r\n\r\nbody\r\n"
 

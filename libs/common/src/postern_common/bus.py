@@ -15,11 +15,12 @@ import asyncio
 import random
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
-from typing import Final
+from typing import Final, cast
 
 import aio_pika
 import structlog
 from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractExchange, AbstractIncomingMessage
+from aiormq.channel import Channel as WireChannel
 from prometheus_client import Counter, Gauge
 
 from postern_common import telemetry, topology
@@ -80,7 +81,7 @@ class Bus:
         self._service = service
         self._mongo = mongo
         self._handlers = dict(handlers or {})
-        self._exchange: AbstractExchange | None = None
+        self._channel: WireChannel | None = None
         self._retries: AbstractExchange | None = None
         self._connection: AbstractConnection | None = None
         self._under_way: set[asyncio.Task[None]] = set()
@@ -100,7 +101,7 @@ class Bus:
     @property
     def ready(self) -> bool:
         """True while connected, declared and consuming."""
-        return self._exchange is not None
+        return self._channel is not None
 
     async def check(self) -> None:
         """For `/readyz`: raise `Temporary` unless ready."""
@@ -144,13 +145,14 @@ class Bus:
             # A returned message must be an error: by default it is silently the result (on_return_raises=False).
             channel = await self._connection.channel(publisher_confirms=True, on_return_raises=True)
             channel.close_callbacks.add(lambda *_: lost.set())
-            exchange = await channel.declare_exchange(topology.EXCHANGE, aio_pika.ExchangeType.TOPIC, durable=True)
+            await channel.declare_exchange(topology.EXCHANGE, aio_pika.ExchangeType.TOPIC, durable=True)
             for queue in topology.all_queues():
                 await self._declare(channel, queue)
             self._retries = channel.default_exchange
             if self._handlers and not self._draining:
                 await self._consume(self._connection, lost)
-        self._exchange = exchange
+            publishing = cast(WireChannel, await channel.get_underlay_channel())
+        self._channel = publishing
         _CONNECTED.set(1)
         log.info("broker_connected", consumes=[kind.name() for kind in self._handlers])
 
@@ -197,7 +199,7 @@ class Bus:
 
     async def _disconnect(self) -> None:
         _CONNECTED.set(0)
-        self._exchange = self._retries = None
+        self._channel = self._retries = None
         self._consumers = []
         connection, self._connection = self._connection, None
         if connection is not None:
@@ -232,19 +234,28 @@ class Bus:
 
     async def publish(self, envelopes: list[Envelope]) -> set[str]:
         """Publish; return the ids that the broker confirmed. Raises `Temporary` if there is no connection."""
-        exchange = self._exchange
-        if exchange is None:
+        channel = self._channel
+        if channel is None:
             raise Temporary("not connected to the broker")
-        outcomes = await asyncio.gather(*(self._publish_one(exchange, envelope) for envelope in envelopes))
+        outcomes = await asyncio.gather(*(self._publish_one(channel, envelope) for envelope in envelopes))
         return {envelope.id for envelope, sent in zip(envelopes, outcomes, strict=True) if sent}
 
-    async def _publish_one(self, exchange: AbstractExchange, envelope: Envelope) -> bool:
+    async def _publish_one(self, channel: WireChannel, envelope: Envelope) -> bool:
         kind = BY_TYPE.get(envelope.type)
         message = _message(envelope.to_json(), envelope)
         mandatory = bool(kind and kind.consumers)
         try:
-            # A negative acknowledgement and a returned message both raise (CASES 69).
-            await exchange.publish(message, envelope.name, mandatory=mandatory, timeout=CONFIRM_SECONDS)
+            # A negative acknowledgement and a returned message both raise (CASES 69). With `wait` each event would wait
+            # until the one before it is on the wire; the confirmation is waited for all the same.
+            await channel.basic_publish(
+                message.body,
+                exchange=topology.EXCHANGE,
+                routing_key=envelope.name,
+                properties=message.properties,
+                mandatory=mandatory,
+                timeout=CONFIRM_SECONDS,
+                wait=False,
+            )
         except _BROKEN as error:
             _end_if_cancelled()
             log.warning(

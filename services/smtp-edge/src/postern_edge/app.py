@@ -46,7 +46,7 @@ from postern_edge.spool import MongoSpool
 from postern_edge.tls import CertificateError, CertificateWatch
 
 LISTENER_SHARE: Final = 0.4  # of the time for draining; the rest is for deliveries and events
-DELIVERY_SHARE: Final = 0.4
+DELIVERY_SHARE: Final = 0.5
 
 
 class Edge:

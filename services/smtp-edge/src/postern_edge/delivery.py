@@ -41,7 +41,7 @@ MAX_IN_LINE: Final = 3000  # for one server; past it a message goes back to the 
 DUE_SLACK: Final = timedelta(seconds=1)
 SWEEP_SECONDS: Final = 1800.0
 DEPTH_SECONDS: Final = 15.0
-SETTLE_SECONDS: Final = 5.0  # how long a stopping process waits for results that are being written
+SETTLE_SHARE: Final = 0.2  # of the time for draining, for results that are being written
 UNFORESEEN: Final = Answer(Stage.ROUTE, 0, "an internal error; it will be tried again")
 
 log = structlog.get_logger(__name__)
@@ -146,12 +146,12 @@ class Delivery:
         """Claim no more; let what is under way end within `seconds`, then give the rest back to the queue."""
         self._draining = True
         if self._under_way:
-            await asyncio.wait(set(self._under_way.values()), timeout=seconds)
+            await asyncio.wait(set(self._under_way.values()), timeout=seconds * (1 - SETTLE_SHARE))
         left = [message_id for message_id in self._under_way if message_id not in self._settling]
         for message_id in left:
             self._under_way[message_id].cancel()
         if self._under_way:
-            await asyncio.wait(set(self._under_way.values()), timeout=SETTLE_SECONDS)
+            await asyncio.wait(set(self._under_way.values()), timeout=seconds * SETTLE_SHARE)
         left = [message_id for message_id in left if message_id not in self._settling]
         if left:
             log.info("deliveries_given_back", messages=len(left))

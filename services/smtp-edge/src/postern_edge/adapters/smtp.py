@@ -200,7 +200,7 @@ class Connection:
         return protocol
 
     async def _flush(self, protocol: SMTPProtocol, reading: asyncio.Future[SMTPResponse]) -> None:
-        """Wait until most of what was written is on its way, or a reply came; a server that reads nothing is given up."""
+        """Wait until most of what was written is on its way, or a reply came; one that reads nothing is given up."""
         loop = asyncio.get_running_loop()
         transport = protocol.transport
         deadline, before = loop.time() + self._timeouts.reply, -1

@@ -1,12 +1,15 @@
 """Events between services on a real broker and a real database: nothing lost, nothing done twice, poison parked."""
 
 import asyncio
+import time
 from datetime import UTC, datetime, timedelta
 
 import aio_pika
+import prometheus_client
 import pytest
 from pydantic import SecretStr
 
+from postern_common import bus as bus_module
 from postern_common import deadletters, outbox, topology
 from postern_common.bus import MAX_BUG_ATTEMPTS, Bus
 from postern_common.clock import Clock
@@ -322,3 +325,25 @@ async def test_parked_events_are_listed_with_their_reason_and_given_back_to_thei
     assert await deadletters.replay(vhost, "dns-verifier", 10) == 1
     await eventually_async(lambda: verifier.handled == [envelope.id])
     assert await deadletters.listing(vhost, "dns-verifier", 10) == []
+
+
+@pytest.mark.spec("V3")
+async def test_case_68_a_consumer_that_does_nothing_shows_in_lag_and_time_of_last_event(
+    mongo, vhost, running, monkeypatch
+):
+    monkeypatch.setattr(bus_module, "WATCH_SECONDS", 0.2)
+    monkeypatch.setattr(bus_module, "PREFETCH", 1)
+
+    async def hang(envelope, session):
+        await asyncio.sleep(60)
+
+    stuck = Bus(vhost, "dns-verifier", mongo, {DomainAdded: hang})
+    running(stuck.run())
+    await eventually_async(lambda: stuck.ready)
+    await stuck.publish([wrap() for _ in range(5)])
+    await eventually_async(lambda: metric("postern_common_events_waiting") == 4)
+    assert abs(metric("postern_common_last_event_timestamp_seconds") - time.time()) < 30
+
+
+def metric(name):
+    return prometheus_client.REGISTRY.get_sample_value(name)

@@ -58,6 +58,22 @@ async def test_readiness_names_each_check_and_tells_no_reason(settings):
     assert await running == 0
 
 
+async def test_a_check_that_is_not_required_is_shown_and_does_not_count(settings):
+    runtime = Runtime("probe", settings)
+
+    async def broker():
+        raise RuntimeError("away")
+
+    runtime.add_task("work", forever)
+    runtime.add_check("broker", broker, required=False)
+    running = asyncio.create_task(runtime.run())
+    answer = await get(settings, "/readyz?verbose")
+    assert answer.status_code == 200
+    assert "broker: failed (not needed for readiness)" in answer.text
+    runtime.stop()
+    assert await running == 0
+
+
 async def test_drain_runs_while_the_tasks_still_do_and_readiness_is_false_meanwhile(settings):
     runtime = Runtime("probe", settings)
     order = []

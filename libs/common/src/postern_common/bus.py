@@ -48,6 +48,7 @@ _CONSUMED = Counter(
     "postern_common_events_consumed_total", "Events taken from the queue.", ["event", "outcome"]
 )  # outcome: processed | duplicate | retried | dead
 _LAST_CONSUMED = Gauge("postern_common_last_event_timestamp_seconds", "When an event was last taken from the queue.")
+_WAITING = Gauge("postern_common_events_waiting", "Events in this service's queue that no consumer has yet.")
 _CONNECTED = Gauge("postern_common_broker_connected", "1 while connected to the broker and consuming.")
 
 
@@ -193,6 +194,7 @@ class Bus:
                 if not self._consumers:
                     return True
                 queue = await channel.declare_queue(topology.main_queue(self._service), passive=True)
+                _WAITING.set(queue.declaration_result.message_count or 0)
                 return bool(queue.declaration_result.consumer_count) or self._draining
             finally:
                 await channel.close()

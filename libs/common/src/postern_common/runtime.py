@@ -64,7 +64,7 @@ class Runtime:
         self.draining = False
         self._settings = settings
         self._tasks: list[tuple[str, Work]] = []
-        self._checks: list[tuple[str, Check]] = []
+        self._checks: list[tuple[str, Check, bool]] = []
         self._drains: list[tuple[str, Work]] = []
         self._closes: list[Work] = []
         self._stop = asyncio.Event()
@@ -74,9 +74,12 @@ class Runtime:
         """Run `work()` for the life of the process; its end by an error ends the process."""
         self._tasks.append((name, work))
 
-    def add_check(self, name: str, check: Check) -> None:
-        """Add a readiness check: it raises when the service cannot do its work."""
-        self._checks.append((name, check))
+    def add_check(self, name: str, check: Check, *, required: bool = True) -> None:
+        """Add a readiness check: it raises when the service cannot do its work.
+
+        One that is not `required` is shown by `/readyz?verbose` alone: the service does its work without.
+        """
+        self._checks.append((name, check, required))
 
     def on_drain(self, name: str, work: Work) -> None:
         """Do `work()` when stopping, in the order of registration, while the tasks still run."""
@@ -169,22 +172,29 @@ class Runtime:
 
     async def _readyz(self, request: Request) -> Response:
         results = await self.readiness()
-        ready = all(results.values())
+        ready = all(good or not required for good, required in results.values())
         _READY.set(ready)
-        lines = [f"{name}: {'ok' if good else 'failed'}" for name, good in results.items()]
+        lines = [f"{name}: {_word(good, required)}" for name, (good, required) in results.items()]
         text = "\n".join(lines) if "verbose" in request.query_params else "ok" if ready else "not ready"
         return PlainTextResponse(text + "\n", status_code=200 if ready else 503)
 
-    async def readiness(self) -> dict[str, bool]:
-        """Each check's name and whether it passes now."""
-        outcomes = await asyncio.gather(*(self._passes(name, check) for name, check in self._checks))
-        return {"serving": not self.draining, **dict(outcomes)}
+    async def readiness(self) -> dict[str, tuple[bool, bool]]:
+        """Each check's name, whether it passes now, and whether it must."""
+        passed = await asyncio.gather(*(self._passes(name, check) for name, check, _ in self._checks))
+        outcomes = {name: (good, required) for (name, _, required), good in zip(self._checks, passed, strict=True)}
+        return {"serving": (not self.draining, True), **outcomes}
 
-    async def _passes(self, name: str, check: Check) -> tuple[str, bool]:
+    async def _passes(self, name: str, check: Check) -> bool:
         try:
             async with asyncio.timeout(CHECK_SECONDS):
                 await check()
         except Exception as error:  # noqa: BLE001 - whatever it is, the check does not pass
             log.debug("check_failed", check=name, error=type(error).__name__)
-            return name, False
-        return name, True
+            return False
+        return True
+
+
+def _word(good: bool, required: bool) -> str:
+    if good:
+        return "ok"
+    return "failed" if required else "failed (not needed for readiness)"

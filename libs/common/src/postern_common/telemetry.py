@@ -64,8 +64,11 @@ def configure_logging(service: str, level: str = "info") -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
-    for noisy in ("aiormq", "aio_pika", "pymongo", "asyncio", "mail.log"):
+    logging.captureWarnings(True)
+    for noisy in ("pymongo", "asyncio", "mail.log"):
         logging.getLogger(noisy).setLevel("WARNING" if level != "debug" else "INFO")
+    for told_by_us in ("aiormq", "aio_pika"):  # a lost broker is one line of the bus, not tracebacks of its library
+        logging.getLogger(told_by_us).setLevel("CRITICAL" if level != "debug" else "INFO")
     _BUILD.labels(service=service, version=package_version()).set(1)
 
 

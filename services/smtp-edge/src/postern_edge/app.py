@@ -5,11 +5,13 @@ back to the queue, and the last events are published; then the connections to th
 """
 
 import os
+import resource
 import socket
 import sys
 from datetime import timedelta
 from typing import Final
 
+import structlog
 import uvloop
 
 from postern_common.bus import Bus
@@ -47,6 +49,9 @@ from postern_edge.tls import CertificateError, CertificateWatch
 
 LISTENER_SHARE: Final = 0.4  # of the time for draining; the rest is for deliveries and events
 DELIVERY_SHARE: Final = 0.5
+SPARE_FILES: Final = 200  # logs, the database's connections, the operations port
+
+log = structlog.get_logger(__name__)
 
 
 class Edge:
@@ -180,7 +185,8 @@ def assemble(settings: EdgeSettings) -> Runtime:
     runtime.add_task("delivery", edge.delivery.run)
     runtime.add_task("listener", edge.serve)
     runtime.add_check("database", edge.mongo.ping)
-    runtime.add_check("broker", edge.bus.check)
+    # Events wait in the database while the broker is away; mail does not, so the edge stays in service.
+    runtime.add_check("broker", edge.bus.check, required=False)
     runtime.add_check("directory", edge.check_directory)
     runtime.add_check("listener", edge.check_listener)
     runtime.add_check("clock", edge.check_clock)
@@ -192,9 +198,21 @@ def assemble(settings: EdgeSettings) -> Runtime:
     return runtime
 
 
+def raise_file_limit(wanted: int) -> int:
+    """Let this process open as many files as the system permits; the limit that holds now, said aloud if too low."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    if hard != resource.RLIM_INFINITY and hard < wanted:
+        log.warning("file_limit_low", limit=hard, wanted=wanted)
+    return hard
+
+
 def run(settings: EdgeSettings) -> int:
     """Run the service; the process's exit status."""
     configure_logging(SERVICE, settings.log_level)
+    raise_file_limit(settings.edge_max_connections + settings.edge_deliveries + SPARE_FILES)
+    if not settings.edge_postmaster_domain:
+        log.info("no_postmaster_domain", postmaster_domain=settings.edge_hostname)
 
     async def serve() -> int:
         try:

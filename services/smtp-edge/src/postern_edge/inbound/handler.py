@@ -49,6 +49,7 @@ class InboundHandler:
             self._directory,
             limits=port.limits,
             postmaster_domain=self._postmaster_domain or port.hostname,
+            peer_ip=session.peer_ip,
         )
 
     def handle_DATA(

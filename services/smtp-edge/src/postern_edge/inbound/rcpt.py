@@ -27,7 +27,13 @@ _REFUSED = {
 
 
 def rcpt(
-    envelope: EdgeEnvelope, argument: str, directory: RecipientDirectory, *, limits: Limits, postmaster_domain: str
+    envelope: EdgeEnvelope,
+    argument: str,
+    directory: RecipientDirectory,
+    *,
+    limits: Limits,
+    postmaster_domain: str,
+    peer_ip: str,
 ) -> Reply:
     """Add the recipient in `argument`, the text after `RCPT TO:`, to the transaction, or say why not."""
     if envelope.mail_from is None:
@@ -49,7 +55,7 @@ def rcpt(
     answer = directory.lookup(mailbox)
     if answer.verdict is not Verdict.ACCEPT:
         reply = _REFUSED[answer.verdict]
-        log.info("rcpt_refused", reply=reply.id, customer_id=answer.customer_id)
+        log.info("rcpt_refused", reply=reply.id, customer_id=answer.customer_id, domain=mailbox.domain, peer_ip=peer_ip)
         return reply
     most = limits.max_message_bytes
     refusal = _fit_size(envelope, most if answer.max_message_bytes is None else min(answer.max_message_bytes, most))

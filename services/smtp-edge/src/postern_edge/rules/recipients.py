@@ -44,8 +44,9 @@ class DomainFacts:
 
 @dataclass(frozen=True, slots=True)
 class RecipientAnswer:
-    """The verdict, and for an accepted recipient whose it is; `max_message_bytes` is the customer's own limit (SPEC
-    R13).
+    """The verdict, and whose the recipient is where the domain is verified.
+
+    `max_message_bytes` is the customer's own limit (SPEC R13).
     """
 
     verdict: Verdict
@@ -74,7 +75,8 @@ def decide(
         return RecipientAnswer(Verdict.PENDING_DOMAIN)
     user_id = _find(mailbox, domain, find_user)
     if user_id is None and domain.mode is RecipientMode.KNOWN_ONLY and not _is_always_taken(mailbox):
-        return RecipientAnswer(Verdict.UNKNOWN_USER if domain.users_current else Verdict.CANNOT_TELL)
+        verdict = Verdict.UNKNOWN_USER if domain.users_current else Verdict.CANNOT_TELL
+        return RecipientAnswer(verdict, domain.customer_id)
     return RecipientAnswer(Verdict.ACCEPT, domain.customer_id, user_id, domain.max_message_bytes)
 
 

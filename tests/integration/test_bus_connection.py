@@ -2,6 +2,7 @@
 
 import asyncio
 from datetime import UTC, datetime
+from functools import partial
 
 import aio_pika
 import pytest
@@ -146,7 +147,7 @@ async def test_case_67_both_consumers_of_a_deleted_queue_come_back(start, vhost)
         await draining.bus.drain()
         envelope = wrap()
         await draining.bus.publish([envelope])
-        await eventually_async(lambda taking=taking, envelope=envelope: envelope.id in taking.handled)
+        await eventually_async(partial(taking.handled.__contains__, envelope.id))
 
 
 @pytest.mark.spec("V3")

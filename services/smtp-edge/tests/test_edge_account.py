@@ -1,13 +1,14 @@
 """The account of an attempt stays small, and an attempt keeps what is settled."""
 
 from datetime import UTC, datetime
+from typing import cast
 
 import pytest
 
 from postern_common.documents import RecipientState
 from postern_edge.outbound.account import TOLD_APART, events_of, steps_of
 from postern_edge.outbound.attempt import IN_ONE_TRANSACTION, attempt
-from postern_edge.outbound.servers import LeftOut
+from postern_edge.outbound.servers import LeftOut, Servers
 from postern_edge.outbound.transaction import Addressee, Parcel
 from postern_edge.rules.classify import Outcome, outcome
 from postern_edge.rules.conclusion import Change, Conclusion
@@ -39,6 +40,10 @@ def test_a_server_with_another_word_for_each_of_500_recipients_fills_no_trace():
     assert steps[-1]["what"] == "delivered"
 
 
+async def tried(hops, *rest):
+    return await attempt(cast(Servers, hops), *rest)
+
+
 class Hops:
     """Servers that are scripted: what `use` raises by host, else a connection that cannot carry anything."""
 
@@ -60,20 +65,20 @@ async def given():
 
 @pytest.mark.spec("R3")
 async def test_servers_that_are_all_left_out_defer():
-    [came] = await attempt(Hops(a=LeftOut(), b=LeftOut()), [Server("a", 25), Server("b", 25)], given, [ann(0)])
+    [came] = await tried(Hops(a=LeftOut(), b=LeftOut()), [Server("a", 25), Server("b", 25)], given, [ann(0)])
     assert outcome(came.answer) is Outcome.DEFERRED
 
 
 @pytest.mark.spec("R3")
 async def test_without_a_server_the_answer_says_so():
-    [came] = await attempt(Hops(), [], given, [ann(0)])
+    [came] = await tried(Hops(), [], given, [ann(0)])
     assert came.answer.text == "no mail server is configured"
 
 
 @pytest.mark.spec("R3")
 async def test_many_recipients_go_in_several_transactions():
     hops = Hops(a=LeftOut())
-    came = await attempt(hops, [Server("a", 25)], given, [ann(number) for number in range(250)])
+    came = await tried(hops, [Server("a", 25)], given, [ann(number) for number in range(250)])
     assert len(hops.asked) == -(-250 // IN_ONE_TRANSACTION)
     assert sorted(one.index for one in came) == list(range(250))
 
@@ -109,9 +114,9 @@ async def test_what_one_server_cannot_carry_waits_while_another_is_not_reached(p
         return Parcel("bob@x.test", 3, True, False, b"\xff\r\n", None)
 
     choice = [Server("a", 25, 10), Server("b", 25, priority)]
-    [came] = await attempt(OneCannotCarry(b=LeftOut()), choice, eight_bit, [ann(0)])
+    [came] = await tried(OneCannotCarry(b=LeftOut()), choice, eight_bit, [ann(0)])
     assert outcome(came.answer) is Outcome.DEFERRED
-    [came] = await attempt(OneCannotCarry(), choice[:1], eight_bit, [ann(0)])
+    [came] = await tried(OneCannotCarry(), choice[:1], eight_bit, [ann(0)])
     assert outcome(came.answer) is Outcome.BOUNCED
 
 

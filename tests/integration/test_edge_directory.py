@@ -125,7 +125,7 @@ async def test_changes_made_while_nobody_listened_are_caught_up(edge):
     await eventually_async(lambda: verdict(edge, "late") is Verdict.ACCEPT)
 
 
-async def test_a_stream_that_cannot_be_resumed_leads_to_a_full_read(edge):
+async def test_case_73_a_stream_that_cannot_be_resumed_leads_to_a_full_read(edge):
     await edge.seed(recipient_mode="known_only")
     await edge.start(["directory"])
     await edge.kill("directory")

@@ -88,7 +88,6 @@ class Notices:
                 message["recipients"][one.index]["address"],
                 message["recipients"][one.index]["orcpt"],
                 one.answer,
-                one.next_hop,
             )
             for one in told
         ]

@@ -36,7 +36,6 @@ class ReportedRecipient:
     address: str
     orcpt: str | None
     answer: Answer
-    next_hop: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +123,7 @@ def _recipient_block(report: Report, recipient: ReportedRecipient) -> str:
         f"Status: {_status(report.action, recipient.answer)}",
     ]
     if recipient.answer.code:
-        fields.append(f"Remote-MTA: dns; {printable(recipient.next_hop.rpartition(':')[0])}")
+        # RFC 3464 2.3.5 leaves Remote-MTA open: the customer's inner server is nothing that a stranger needs to know.
         fields.append(f"Diagnostic-Code: smtp; {printable(str(recipient.answer))}")
     else:
         fields.append(f"Diagnostic-Code: X-Postern; {printable(str(recipient.answer))}")

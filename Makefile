@@ -18,7 +18,7 @@ help: ## this list
 bootstrap: ## install what is missing: Debian packages, .venv
 	@sh deploy/local/bootstrap.sh
 
-run: bootstrap ## start everything and play the guided setup; Ctrl-C stops it (ONCE=1: stop by itself)
+run: bootstrap ## start everything and play the guided setup; Ctrl-C stops it (ONCE=1: stop after the message)
 	@$(LOCAL) run $(if $(filter-out 0 no false,$(ONCE)),--once)
 
 up: bootstrap ## start the stack in the background; returns when it is ready and .local/env is written

@@ -18,6 +18,7 @@ quietly() { "$@" >>"$log" 2>&1 || { tail -n 20 "$log" >&2; fail "failed: $* (who
 as_root=
 if [ "$(id -u)" != 0 ]; then as_root=sudo; fi
 mkdir -p .local
+[ -e .local/.gitignore ] || echo '*' >.local/.gitignore
 if have flock; then
     exec 9>.local/bootstrap.lock
     flock 9 # two makes at once: the second finds everything done
@@ -121,7 +122,7 @@ install_python_packages() {
         rm -rf "$venv/bin" "$venv/lib" "$venv/lib64" "$venv/include"
         quietly "$python" -m venv "$venv"
     fi
-    say "installing Python packages, pinned by hash, into .venv"
+    say "installing Python packages, pinned by hash, into .venv: about 1 to 2 minutes"
     # A constraint file of the machine holds no hashes and pip would refuse it; its index and mirrors stay in use.
     PIP_CONSTRAINT=/dev/null PIP_USER=0 PIP_DISABLE_PIP_VERSION_CHECK=1 \
         quietly "$venv/bin/python" -m pip install --quiet --require-hashes -r constraints.txt -r constraints-dev.txt

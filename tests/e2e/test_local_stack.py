@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
+import dns.message
+import dns.query
 import httpx2
 import pytest
 
@@ -57,7 +59,7 @@ class Command:
 
     def env(self) -> dict[str, str]:
         lines = (self.directory / "env").read_text().splitlines()
-        words = [shlex.split(line)[0] for line in lines if not line.startswith("export ")]
+        words = [shlex.split(line)[0] for line in lines if not line.startswith(("export ", "#"))]
         return dict(word.split("=", 1) for word in words)
 
 
@@ -109,6 +111,8 @@ def test_a_bad_port_stops_the_start(command):
 def test_status_and_down_are_fine_when_nothing_runs(command):
     local = command("one")
     assert local("status")[0] == 3
+    status, output = local("logs", "-f")
+    assert (status, "nothing runs" in output) == (1, True)
     local.done("down")
 
 
@@ -121,6 +125,8 @@ def test_the_guided_setup_delivers_a_message_beside_a_stack_in_the_background(co
     for words in ("verify the domain", "follow it in the trace until it is delivered", "delivered"):
         assert words in output
     assert "Traceback" not in output
+    assert "docs/quickstart.md" in output.partition("The stack has ended. Where to look:")[2]
+    assert not (demo.directory / "demo" / "env").exists()
     background.done("status")
     for url in json.loads(first["POSTERN_OPS_URLS"]).values():
         assert httpx2.get(f"{url}/readyz", trust_env=False).status_code == 200
@@ -165,6 +171,53 @@ def test_a_background_stack_keeps_its_data_over_down_and_over_the_death_of_its_s
     assert local.env() == first
 
 
+def test_a_shell_that_read_the_env_file_starts_the_same_stack_again_and_a_second_one_with_servers_of_its_own(command):
+    one, two = command("one"), command("two")
+    one.done("up")
+    first = one.env()
+    sourced = {**two.environment, **first, "POSTERN_LOCAL_DIR": str(two.directory)}
+    status, output = two("up", **sourced)
+    assert status == 0, output
+    assert "MONGODB_URI in the environment is the address of a local stack's own server: not used." in output
+    assert {"mongod", "rabbitmq"} <= set(Processes(two.directory).recorded())
+    assert two.env()["MONGODB_URI"] != first["MONGODB_URI"]
+    two.done("down")
+    one.done("down")
+    status, output = one("up", **first)
+    assert status == 0, output
+    assert one.env() == first
+
+
+def test_publish_sets_a_record_that_the_name_server_answers(command):
+    local = command("one")
+    local.done("up")
+    settings = local.env()
+    status, output = local("publish", "a.scratch.test", "postern-verification=1", **settings)
+    assert status == 0, output
+    port = int(settings["POSTERN_DNS"].rpartition(":")[2])
+    answer = dns.query.udp(dns.message.make_query("a.scratch.test", "TXT"), "127.0.0.1", timeout=3, port=port)
+    assert answer.answer[0][0].strings == (b"postern-verification=1",)
+
+
+def test_status_and_its_headline_agree_when_a_part_is_away(command):
+    local = command("one")
+    local.done("up")
+    assert "is ready (process" in local.done("status")
+    supervisor = Lock(local.directory).holder()
+    sink = Processes(local.directory).recorded()["nexthop"]
+    assert supervisor is not None
+    assert sink is not None
+    os.kill(supervisor, signal.SIGSTOP)
+    try:
+        os.kill(sink, signal.SIGKILL)
+        status, output = local("status")
+    finally:
+        os.kill(supervisor, signal.SIGCONT)
+    assert status == 3
+    assert "is up, but not ready: nexthop (process" in output
+    assert "ops port" in output
+
+
 def test_a_part_that_dies_in_the_background_is_started_again(command):
     local = command("one")
     local.done("up")
@@ -196,7 +249,8 @@ def test_ctrl_c_during_the_start_stops_what_was_started(command):
     read_until(process, "Servers")
     time.sleep(1)
     process.send_signal(signal.SIGINT)
-    assert process.wait(90) == 130
-    assert process.stdout is not None
-    process.stdout.close()
+    output, _ = process.communicate(timeout=90)
+    assert process.returncode == 130
+    assert "failed" not in output
+    assert re.search(r"interrupted.*Stopping ….*Stopped\.", output, re.DOTALL)
     assert Processes(local.directory / "demo").leftovers() == []

@@ -1,11 +1,14 @@
 """Secrets, the env file and the settings handed to services."""
 
+import json
 import os
 import shlex
 import subprocess
+from dataclasses import asdict
 from pathlib import Path
 
 from postern_local import envfile
+from postern_local.files import make_folder
 from postern_local.keys import Keys
 from postern_local.nameserver import Nameserver
 from postern_local.nexthop import SmtpSink
@@ -40,8 +43,33 @@ def test_secrets_are_made_once_and_are_nobody_elses(tmp_path: Path):
 def test_the_env_file_holds_every_promised_name_and_is_private(tmp_path: Path):
     path = written(tmp_path)
     assert path.stat().st_mode & 0o777 == 0o600
-    lines = [line for line in path.read_text().splitlines() if not line.startswith("export ")]
+    lines = [line for line in path.read_text().splitlines() if not line.startswith(("export ", "#"))]
     assert {line.partition("=")[0] for line in lines} == PROMISED
+
+
+def test_the_env_file_says_that_outbound_mail_comes_later(tmp_path: Path):
+    assert written(tmp_path).read_text().startswith("# Nothing listens at POSTERN_SMTP_OUT yet")
+
+
+def test_a_stacks_folder_is_ignored_by_git_whatever_its_name(tmp_path: Path):
+    make_folder(tmp_path / "any name")
+    assert (tmp_path / "any name" / ".gitignore").read_text() == "*\n"
+    (tmp_path / "older").mkdir()
+    (tmp_path / "older" / "lock").touch()
+    make_folder(tmp_path / "older")
+    assert (tmp_path / "older" / ".gitignore").exists()
+
+
+def test_a_folder_with_things_of_others_is_left_to_their_git(tmp_path: Path):
+    (tmp_path / "thesis.txt").touch()
+    make_folder(tmp_path)
+    assert not (tmp_path / ".gitignore").exists()
+
+
+def test_secrets_of_a_folder_from_before_the_brokers_user_had_its_name_still_serve(tmp_path: Path):
+    older = {name: value for name, value in asdict(Keys.make()).items() if name != "amqp_user"}
+    (tmp_path / "secrets.json").write_text(json.dumps(older))
+    assert Keys.of(tmp_path).amqp_user == "postern"
 
 
 def test_a_shell_that_sources_the_env_file_exports_its_values_unchanged(tmp_path: Path):

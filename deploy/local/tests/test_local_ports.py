@@ -1,5 +1,7 @@
 """Ports of a stack, and what a person reads when one cannot be had."""
 
+import contextlib
+import re
 import socket
 
 import pytest
@@ -44,6 +46,19 @@ def test_a_taken_port_is_named_by_its_variable(kind: socket.SocketKind):
         with pytest.raises(StackFault, match="POSTERN_PORT_NEXTHOP"):
             ports.refuse_taken(["API", "NEXTHOP"])
     ports.refuse_taken(["API", "NEXTHOP"])
+
+
+def test_all_taken_ports_are_named_at_once():
+    ports = Ports.free()
+    names = ("API", "DNS", "OPS_SYNC")
+    with contextlib.ExitStack() as held:
+        for name in names:
+            held.enter_context(socket.create_server(("127.0.0.1", ports[name])))
+        with pytest.raises(StackFault) as told:
+            ports.refuse_taken(DEFAULTS)
+    assert re.findall(r"(\d+) on 127\.0\.0\.1, set by POSTERN_PORT_(\w+)", str(told.value)) == [
+        (str(ports[name]), name) for name in names
+    ]
 
 
 def test_free_ports_are_free_and_different():

@@ -1,4 +1,4 @@
-"""`python -m postern_local run|up|down|status|logs`."""
+"""`python -m postern_local run|up|down|status|logs|publish`."""
 
 import sys
 

@@ -4,7 +4,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,9 @@ from pymongo import MongoClient
 from pymongo.errors import PyMongoError
 
 from postern_local.faults import StackFault
-from postern_local.given import check_amqp, check_mongodb
+from postern_local.given import check_amqp, check_mongodb, local_servers
 from postern_local.keys import Keys
-from postern_local.mongod import TRANSACTION_LIMIT, Mongod
+from postern_local.mongod import APP_NAME, TRANSACTION_LIMIT, Mongod
 from postern_local.ports import Ports
 from postern_local.rabbitmq import Epmd, RabbitMQ
 from postern_local.unit import Part
@@ -22,14 +22,14 @@ from postern_local.unit import Part
 
 @dataclass
 class Backends:
-    """The two addresses, the parts to start for them, and what ends containers."""
+    """The two addresses, the parts to start for them, what ends containers, and variables that were not followed."""
 
     kind: str
     mongodb_uri: str
     amqp_url: str
     parts: list[Part] = field(default_factory=list)
-    ports: tuple[str, ...] = ()
     close: Callable[[], None] = lambda: None
+    ignored: tuple[str, ...] = ()
 
     @property
     def private(self) -> bool:
@@ -37,25 +37,39 @@ class Backends:
         return self.kind != "given"
 
 
-def choose(directory: Path, ports: Ports, keys: Keys, environment: Mapping[str, str]) -> Backends:
-    """The given servers where both are named; one alone is mixed with ours; else Docker, else processes."""
-    uri, url = environment.get("MONGODB_URI"), environment.get("AMQP_URL")
+def choose(
+    directory: Path, ports: Ports, keys: Keys, environment: Mapping[str, str], also: tuple[str, ...] = ()
+) -> Backends:
+    """The given servers where both are named; one alone is mixed with ours; else Docker, else processes.
+
+    Raises a fault with every port that is taken, those of `also` among them. Addresses of a local stack are not given.
+    """
+    ignored = local_servers(environment)
+    uri, url = (None if name in ignored else environment.get(name) for name in ("MONGODB_URI", "AMQP_URL"))
     if uri:
         check_mongodb(uri)
     if url:
         check_amqp(url)
+    docker = not uri and not url and docker_answers()
+    names = (*(() if uri else ("MONGO",)), *(() if url else ("AMQP",)), *(() if url or docker else ("EPMD",)))
+    ports.refuse_taken((*also, *names))
+    if docker:
+        return replace(containers(ports, keys), ignored=ignored)
     if uri and url:
         return Backends("given", uri, url)
-    if not uri and not url and docker_answers():
-        return containers(ports, keys)
     mongod = Mongod(directory / "mongod", ports["MONGO"])
     epmd = Epmd(ports["EPMD"])
     node = (keys.amqp_password, keys.erlang_cookie, keys.node)
-    rabbitmq = RabbitMQ(directory / "rabbitmq", ports["AMQP"], ports["EPMD"], *node)
+    rabbitmq = RabbitMQ(directory / "rabbitmq", ports["AMQP"], ports["EPMD"], *node, user=keys.amqp_user)
     parts: list[Part] = [] if uri else [mongod]
     parts += [] if url else [epmd, rabbitmq]
-    names = (() if uri else ("MONGO",)) + (() if url else ("EPMD", "AMQP"))
-    return Backends("given" if uri or url else "processes", uri or mongod.uri, url or rabbitmq.url, parts, names)
+    kind = "given" if uri or url else "processes"
+    return Backends(kind, uri or _marked(mongod.uri), url or rabbitmq.url, parts, ignored=ignored)
+
+
+def _marked(uri: str) -> str:
+    """The address of a server of ours, so that another start does not take it for a given one."""
+    return f"{uri}&appName={APP_NAME}"
 
 
 def docker_answers() -> bool:
@@ -74,12 +88,10 @@ def containers(ports: Ports, keys: Keys) -> Backends:
     """MongoDB and RabbitMQ by testcontainers, on the stack's own ports; its reaper ends them if we cannot."""
     from testcontainers.core.container import DockerContainer  # noqa: PLC0415  needed only where Docker is
 
-    ports.refuse_taken(("MONGO", "AMQP"))
-
     mongo = DockerContainer("mongo:7.0").with_command(
         " ".join(("mongod --replSet postern --bind_ip_all", *TRANSACTION_LIMIT))
     )
-    rabbit = DockerContainer("rabbitmq:3.13").with_env("RABBITMQ_DEFAULT_USER", "postern")
+    rabbit = DockerContainer("rabbitmq:3.13").with_env("RABBITMQ_DEFAULT_USER", keys.amqp_user)
     rabbit = rabbit.with_env("RABBITMQ_DEFAULT_PASS", keys.amqp_password)
     started = []
     try:
@@ -97,10 +109,10 @@ def containers(ports: Ports, keys: Keys) -> Backends:
         for container in started:
             container.stop()
 
-    url = f"amqp://postern:{keys.amqp_password}@127.0.0.1:{ports['AMQP']}/%2F"
+    url = f"amqp://{keys.amqp_user}:{keys.amqp_password}@127.0.0.1:{ports['AMQP']}/%2F"
     broker = RabbitMQ(Path(), ports["AMQP"], 0, "", "", "")
     _until(broker.missing, "RabbitMQ")
-    return Backends("containers", uri, url, close=close)
+    return Backends("containers", _marked(uri), url, close=close)
 
 
 def _initiate(uri: str) -> None:

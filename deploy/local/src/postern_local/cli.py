@@ -1,4 +1,4 @@
-"""The commands behind `make run`, `up`, `down`, `status` and `logs`."""
+"""The commands behind `make run`, `up`, `down`, `status` and `logs`, and `publish` for a stack's DNS."""
 
 import argparse
 import os
@@ -15,6 +15,7 @@ from postern_local.faults import StackFault
 from postern_local.guide import Guide
 from postern_local.launcher import Launcher, Lock
 from postern_local.ports import Ports
+from postern_local.publish import publish
 from postern_local.services import ADMIN_LOGIN
 from postern_local.status import follow_logs, show
 
@@ -58,6 +59,9 @@ def _carry_out(options: argparse.Namespace, environment: Mapping[str, str], prog
         supervisor.down(directory, progress)
     elif options.command == "status":
         return 0 if show(_active(directory), progress) else 3
+    elif options.command == "publish":
+        publish(options.name, options.type, options.values, environment)
+        progress.say(f"{options.name} has {len(options.values)} {options.type} record(s) now.")
     elif options.command == "logs":
         follow_logs(_active(directory), options.parts, options.follow)
     return 0
@@ -67,8 +71,9 @@ def run(directory: Path, ports: Ports, environment: Mapping[str, str], progress:
     """Start a fresh stack, play the guided setup, stay until a signal (or not, with `once`)."""
     _refuse_beside_up(directory.parent)
     finished = False
+    launcher = Launcher(directory, ports, environment, progress)
     try:
-        with Launcher(directory, ports, environment, progress) as launcher:
+        with launcher:
             _start_fresh(launcher)
             state.write(directory, "starting", ports.numbers)
             launcher.start()
@@ -85,6 +90,8 @@ def run(directory: Path, ports: Ports, environment: Mapping[str, str], progress:
     except Interrupted:
         if not finished:
             raise
+    if once:
+        _tell_what_is_left(progress, launcher)
     return 0
 
 
@@ -145,6 +152,15 @@ def _tell_where_to_look(progress: Progress, settings: Mapping[str, str], directo
     )
 
 
+def _tell_what_is_left(progress: Progress, launcher: Launcher) -> None:
+    progress.title("The stack has ended. Where to look:")
+    progress.note(
+        f"the message {launcher.next_hop.directory}",
+        f"logs        {launcher.directory / 'log'}",
+        "make up     starts a stack that stays; docs/quickstart.md goes on from there",
+    )
+
+
 def _stop_on_signals() -> None:
     """The first signal unwinds what runs; while that happens only a further Ctrl-C counts, and makes it hurry."""
 
@@ -166,6 +182,10 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("up", help="start the stack in the background")
     commands.add_parser("down", help="stop the stack in the background")
     commands.add_parser("status", help="what runs, and whether it is ready")
+    publish_command = commands.add_parser("publish", help="set a DNS record of the stack whose env file was read")
+    publish_command.add_argument("name", help="below a zone of POSTERN_DNS_ZONES")
+    publish_command.add_argument("values", nargs="*", metavar="value", help="replace what is there; none removes it")
+    publish_command.add_argument("--type", default="TXT", help="of the record (default TXT)")
     commands.add_parser("supervise", help="what `up` starts: a stack without a terminal")
     logs = commands.add_parser("logs", help="the logs")
     logs.add_argument("-f", "--follow", action="store_true", help="go on as they grow")

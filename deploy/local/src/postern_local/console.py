@@ -25,7 +25,7 @@ class Progress:
 
     @contextmanager
     def step(self, text: str) -> Iterator[None]:
-        """A step: a spinner while it runs on a terminal, one line when it is done or failed."""
+        """A step: a spinner while it runs on a terminal, one line when it is done, failed or interrupted."""
         began = time.monotonic()
         try:
             if self.console.is_terminal:
@@ -33,8 +33,11 @@ class Progress:
                     yield
             else:
                 yield
-        except BaseException:
+        except Exception:
             self.console.print(f"  [red]failed[/red] {escape(text)}")
+            raise
+        except BaseException:  # a signal
+            self.console.print(f"  [yellow]interrupted[/yellow] {escape(text)}")
             raise
         self.console.print(f"  [green]ok[/green] {escape(text)} [dim]({time.monotonic() - began:.1f} s)[/dim]")
 

@@ -11,6 +11,8 @@ from postern_local.nexthop import SmtpSink
 from postern_local.ports import Ports
 from postern_local.services import ADMIN_LOGIN, MODULES, Surroundings
 
+_LATER = "# Nothing listens at POSTERN_SMTP_OUT yet: outbound mail comes later."
+
 
 def values(around: Surroundings, nameserver: Nameserver, next_hop: SmtpSink, customer_id: str) -> dict[str, str]:
     """Every name that scripts may rely on."""
@@ -38,4 +40,4 @@ def values(around: Surroundings, nameserver: Nameserver, next_hop: SmtpSink, cus
 def write(path: Path, settings: Mapping[str, str]) -> None:
     """One `NAME=value` a line for readers of any kind, and an export of all for shells; readable by its owner alone."""
     lines = [f"{name}={shlex.quote(value)}" for name, value in settings.items()]
-    write_private(path, "\n".join([*lines, f"export {' '.join(settings)}"]) + "\n")
+    write_private(path, "\n".join([_LATER, *lines, f"export {' '.join(settings)}"]) + "\n")

@@ -14,6 +14,14 @@ def write_text(path: Path, text: str, mode: int = 0o644) -> None:
     fresh.replace(path)
 
 
+def make_folder(directory: Path) -> None:
+    """A stack's folder: its owner's alone, and ignored by git whatever its name. Others' folders stay."""
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    ignore = directory / ".gitignore"
+    if not ignore.exists() and ((directory / "lock").exists() or not any(directory.iterdir())):
+        write_text(ignore, "*\n")
+
+
 def write_private(path: Path, text: str, mode: int = 0o600) -> None:
     """Replace a file that only its owner may read."""
     write_text(path, text, mode)

@@ -1,13 +1,38 @@
-"""Servers that the environment names: asked before anything starts, so that a wrong address is told by its variable."""
+"""Servers that the environment names: asked before anything starts, so that a fault names the variable that is wrong.
+
+A shell that read a local stack's `env` file has the addresses of that stack's own servers. They are not *given*: the
+next start would share another stack's data, or wait for servers that ended with their stack. They are known by the
+marks that our addresses carry, and left out.
+"""
 
 import socket
+from collections.abc import Mapping
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from pymongo import MongoClient
 from pymongo.errors import ConfigurationError, InvalidURI, PyMongoError
 
 from postern_local.faults import StackFault
+from postern_local.keys import AMQP_USER
+from postern_local.mongod import APP_NAME
+
+
+def local_servers(environment: Mapping[str, str]) -> tuple[str, ...]:
+    """Which of the two variables hold an address that a local stack wrote."""
+    signs = {"MONGODB_URI": _of_local_mongod, "AMQP_URL": _of_local_broker}
+    return tuple(name for name, ours in signs.items() if ours(environment.get(name, "")))
+
+
+def _of_local_mongod(uri: str) -> bool:
+    return ("appName", APP_NAME) in parse_qsl(uri.partition("?")[2])
+
+
+def _of_local_broker(url: str) -> bool:
+    try:
+        return urlsplit(url).username == AMQP_USER
+    except ValueError:
+        return False
 
 
 def check_mongodb(uri: str) -> None:

@@ -8,6 +8,8 @@ from pathlib import Path
 
 from postern_local.files import write_private
 
+AMQP_USER = "postern-local"  # by its name a URL is known to be that of a local stack; see `given`
+
 
 @dataclass(frozen=True)
 class Keys:
@@ -20,6 +22,7 @@ class Keys:
     amqp_password: str
     erlang_cookie: str
     node: str
+    amqp_user: str = "postern"  # of a folder whose broker made its user before the name was recognisable
 
     @classmethod
     def make(cls) -> "Keys":
@@ -32,6 +35,7 @@ class Keys:
             amqp_password=secrets.token_hex(16),
             erlang_cookie=secrets.token_hex(20).upper(),
             node=f"postern-{secrets.token_hex(4)}@localhost",
+            amqp_user=AMQP_USER,
         )
 
     @classmethod

@@ -14,6 +14,7 @@ from typing import IO, Self
 from postern_local import backends, state
 from postern_local.console import Progress
 from postern_local.faults import StackFault
+from postern_local.files import make_folder
 from postern_local.keys import Keys
 from postern_local.nameserver import Nameserver
 from postern_local.nexthop import SmtpSink
@@ -32,7 +33,7 @@ class Lock:
     """The right to run a stack from a folder; the kernel gives it back when its holder dies."""
 
     def __init__(self, directory: Path) -> None:
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_folder(directory)
         self.path = directory / "lock"
         self._file: IO[str] | None = None
 
@@ -112,9 +113,10 @@ class Launcher:
         progress = self.progress
         self.nameserver = Nameserver(self.directory / "named", self.ports["DNS"], self.keys.tsig_key)
         self.next_hop = SmtpSink(self.directory / "nexthop", self.ports["NEXTHOP"])
-        self.ports.refuse_taken(("DNS", "NEXTHOP", *_SERVICE_PORTS))
-        self.backends = backends.choose(self.directory, self.ports, self.keys, self.environment)
-        self.ports.refuse_taken(self.backends.ports)
+        others = ("DNS", "NEXTHOP", *_SERVICE_PORTS)
+        self.backends = backends.choose(self.directory, self.ports, self.keys, self.environment, others)
+        for name in self.backends.ignored:
+            progress.say(f"{name} in the environment is the address of a local stack's own server: not used.")
         progress.title(f"Servers (MongoDB and RabbitMQ: {self.backends.kind})")
         self._bring_up([*self.backends.parts, self.nameserver, self.next_hop])
         progress.title("Services")
@@ -179,6 +181,9 @@ class Launcher:
     def stop(self) -> None:
         """Stop everything: the services together, then the servers, each within its grace; never fails half way."""
         services, servers = self._by_kind()
+        (self.directory / "env").unlink(missing_ok=True)
+        if self.units:
+            self.progress.say("Stopping …")
         try:
             for group in (services, servers):
                 for unit in group:
@@ -186,6 +191,7 @@ class Launcher:
                 for unit in group:
                     unit.stop()
         finally:
+            started = bool(self.units)
             for unit in self.units:
                 unit.kill()
             self.units = []
@@ -193,6 +199,8 @@ class Launcher:
             state.clear(self.directory)
             if self.backends is not None:
                 self.backends.close()
+            if started:
+                self.progress.say("Stopped.")
 
     def _by_kind(self) -> tuple[list[Unit], list[Unit]]:
         services = [unit for unit in self.units if isinstance(unit.part, Service)]

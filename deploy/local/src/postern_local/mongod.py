@@ -13,6 +13,7 @@ from postern_local.faults import StackFault
 from postern_local.process import Program
 
 REPLICA_SET = "postern"
+APP_NAME = "postern-local"  # by it a URI is known to be that of a local stack; see `given`
 _NOT_INITIATED = 94  # NotYetInitialized, as `replSetGetConfig` answers
 _INVALID_CONFIG = 93
 # The transaction of a client that was killed holds its locks for so long; MongoDB's own default is a minute. No

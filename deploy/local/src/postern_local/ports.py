@@ -71,13 +71,16 @@ class Ports:
         return cls(dict(zip(DEFAULTS, free_ports(len(DEFAULTS)), strict=True)))
 
     def refuse_taken(self, names: Iterable[str]) -> None:
-        """Raise a fault that names the variable of the first port which somebody else holds."""
-        for name in names:
-            if not is_free(self[name]):
-                raise StackFault(
-                    f"port {self[name]} on 127.0.0.1 is in use by another program: "
-                    f"set {PREFIX}{name} to a free port, or stop that program"
-                )
+        """Raise a fault that names the variable of every port which somebody else holds."""
+        taken = [name for name in names if not is_free(self[name])]
+        if taken:
+            several = len(taken) > 1
+            lines = "".join(f"\n  {self[name]} on 127.0.0.1, set by {PREFIX}{name}" for name in taken)
+            raise StackFault(
+                f"{'these ports are' if several else 'this port is'} in use by another program:{lines}\n"
+                f"Set {'the variables to free ports' if several else 'the variable to a free port'}, or stop the "
+                "program; deploy/local/README.md has every variable"
+            )
 
 
 def is_free(port: int) -> bool:

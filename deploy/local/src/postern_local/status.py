@@ -25,22 +25,33 @@ def show(directory: Path, progress: Progress) -> bool:
     if holder is None:
         progress.say(f"Nothing runs from {directory}. `make up` starts the stack.")
         return False
-    progress.say(f"The stack in {directory} is {entry.get('phase', 'starting')} (process {holder}).")
+    if "ports" not in entry:
+        progress.say(f"The stack in {directory} is just starting (process {holder}).")
+        return False
     ports = Ports(entry["ports"])
     recorded = Processes(directory).recorded()
-    rows, ready = [], True
+    rows, unready = [], []
     for part, port in _parts(directory, ports):
         pid = recorded.get(part.name)
         if part.name not in recorded and part.name not in MODULES:
             continue  # a server that was given, or runs in a container
         missing = part.missing() if pid is not None else "not running"
-        ready = ready and missing is None
-        rows.append((part.name, str(pid or "-"), str(port), "ready" if missing is None else missing))
-    progress.table(("part", "process", "port", "state"), rows)
-    return ready
+        unready += [] if missing is None else [part.name]
+        ops_port = str(part.ops_port) if isinstance(part, Service) else "-"
+        rows.append((part.name, str(pid or "-"), str(port or "-"), ops_port, missing or "ready"))
+    progress.say(f"The stack in {directory} is {headline(entry.get('phase'), unready)} (process {holder}).")
+    progress.table(("part", "process", "port", "ops port", "state"), rows)
+    return not unready
 
 
-def _parts(directory: Path, ports: Ports) -> list[tuple[Part, int]]:
+def headline(phase: str | None, unready: list[str]) -> str:
+    """What holds for the stack as a whole, given its parts that are not ready."""
+    if not unready:
+        return "ready" if phase == "ready" else "starting"
+    return f"{'up' if phase == 'ready' else 'starting'}, but not ready: {', '.join(unready)}"
+
+
+def _parts(directory: Path, ports: Ports) -> list[tuple[Part, int | None]]:
     keys = Keys.of(directory)
     node = (keys.amqp_password, keys.erlang_cookie, keys.node)
     return [
@@ -56,16 +67,21 @@ def _parts(directory: Path, ports: Ports) -> list[tuple[Part, int]]:
     ]
 
 
-def _main_port(kind: str, ports: Ports) -> int:
-    return ports[{"api": "API", "edge": "SMTP_IN"}.get(kind, "OPS_" + kind.upper())]
+def _main_port(kind: str, ports: Ports) -> int | None:
+    """Where a service serves others; some have an ops port alone."""
+    name = {"api": "API", "edge": "SMTP_IN"}.get(kind)
+    return ports[name] if name else None
 
 
 def follow_logs(directory: Path, parts: list[str], follow: bool) -> None:
-    """Become `tail` on the logs of these parts, or of all."""
+    """Become `tail` on the logs of these parts, or of all; following ends with the stack."""
+    holder = Lock(directory).holder()
+    if follow and holder is None:
+        raise StackFault(f"nothing runs from {directory}; logs of an earlier run, if any, are in {directory / 'log'}")
     files = sorted((directory / "log").glob("*.log"))
     if parts:
         files = [path for path in files if path.stem in parts]
     if not files:
         known = ", ".join(path.stem for path in sorted((directory / "log").glob("*.log"))) or "none yet"
         raise StackFault(f"no such log in {directory / 'log'}; there are: {known}")
-    os.execvp("tail", ["tail", "-n", "40", *(["-F"] if follow else []), *map(str, files)])  # noqa: S606  no shell
+    os.execvp("tail", ["tail", "-n", "40", *(["-F", f"--pid={holder}"] if follow else []), *map(str, files)])  # noqa: S606  no shell

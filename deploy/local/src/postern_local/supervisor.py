@@ -24,15 +24,12 @@ def supervise(directory: Path, ports: Ports, environment: Mapping[str, str], pro
     """Run a stack until a signal: start it, see to the demo customer, write `env`, keep it up."""
     with Launcher(directory, ports, environment, progress) as launcher:
         state.write(directory, "starting", ports.numbers)
-        try:
-            launcher.start()
-            customer = demo_customer(f"http://127.0.0.1:{ports['API']}", launcher.keys.api_token)
-            settings = envfile.values(launcher.surroundings(), launcher.nameserver, launcher.next_hop, customer)
-            envfile.write(directory / "env", settings)
-            state.write(directory, "ready", ports.numbers)
-            launcher.watch()
-        finally:
-            (directory / "env").unlink(missing_ok=True)
+        launcher.start()
+        customer = demo_customer(f"http://127.0.0.1:{ports['API']}", launcher.keys.api_token)
+        settings = envfile.values(launcher.surroundings(), launcher.nameserver, launcher.next_hop, customer)
+        envfile.write(directory / "env", settings)
+        state.write(directory, "ready", ports.numbers)
+        launcher.watch()
 
 
 def demo_customer(url: str, token: str) -> str:
@@ -69,8 +66,11 @@ def up(directory: Path, progress: Progress) -> None:
     try:
         _follow(directory, process, log, progress)
     except BaseException:
-        process.terminate()
-        process.wait(60)
+        if process.poll() is None:
+            progress.say("Stopping …")
+            process.terminate()
+            process.wait(60)
+            progress.say("Stopped.")
         raise
 
 

@@ -1,8 +1,8 @@
 """Secrets at rest: AES-256-GCM under versioned keys, bound to the place where they are stored.
 
-The sealed form names its key's version, so that keys are rotated by adding one: new values are sealed under the last,
-old ones still open, and `reseal` moves them over. The context (collection, document, field) is authenticated with the
-value: a sealed secret copied to another place does not open.
+The sealed form names its key's version, so that keys are rotated by adding one: new values are sealed under the
+highest version, old ones still open, and `reseal` moves them over. The context (collection, document, field) is
+authenticated with the value: a sealed secret copied to another place does not open.
 """
 
 import hashlib

@@ -9,13 +9,16 @@ import pytest
 from postern_api.auth.service import Authenticator
 from postern_common.documents import Collections
 from postern_common.mongo import PLATFORM
-from tests.servers.api import (
+from tests.servers.api import (  # noqa: F401 - fixtures among them
     LOGIN,
     PASSWORD,
     TOKEN,
     Api,
+    api,
     api_resources,
     api_settings,
+    place,
+    prepared,
     running_api,
 )
 

@@ -2,6 +2,7 @@
 
 import os
 import socket
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
@@ -12,6 +13,7 @@ from postern_local.process import Program
 
 _SERVER = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")  # the script itself: Debian's wrapper in sbin changes the user
 _HANDSHAKE = b"AMQP\x00\x00\x09\x01"
+NAME_WRITTEN_SECONDS = 12.0
 
 
 @dataclass(frozen=True)
@@ -87,13 +89,19 @@ class RabbitMQ:
         """Quorum queues whose names are not on the disk yet.
 
         RabbitMQ 3.10 writes them up to two seconds after the declaration, and a queue that a crash catches before never
-        finds its leader again; so a stack counts as started only when there are none.
+        finds its leader again; so a stack counts as started only when there are none. What stands there for longer
+        without a name is left of a removed queue.
         """
         waiting = []
+        oldest = time.time() - NAME_WRITTEN_SECONDS
         for folder in (self.directory / "data").glob("*/quorum/*"):
             file = folder / "names.dets"
             names = file.read_bytes() if file.exists() else b""
-            waiting += [entry.name for entry in folder.iterdir() if entry.is_dir() and entry.name.encode() not in names]
+            waiting += [
+                entry.name
+                for entry in folder.iterdir()
+                if entry.is_dir() and entry.stat().st_mtime > oldest and entry.name.encode() not in names
+            ]
         return waiting
 
     def _write_configuration(self) -> None:

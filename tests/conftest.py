@@ -108,3 +108,12 @@ def stack(request: pytest.FixtureRequest, farm: Farm) -> Iterator[Stack]:
         yield whole
     finally:
         whole.close()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print what tests counted (`record_property("counts", ...)`), also where their output is captured."""
+    for outcome in ("passed", "failed"):
+        for report in terminalreporter.getreports(outcome):
+            for name, value in getattr(report, "user_properties", ()):
+                if name == "counts" and getattr(report, "when", "") == "call":
+                    terminalreporter.write_line(f"{report.nodeid.rpartition('::')[2]}: {value}")

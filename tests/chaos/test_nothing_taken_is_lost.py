@@ -39,7 +39,7 @@ def under_way(stack, name):
 @pytest.mark.spec("V3")
 @pytest.mark.timeout(420)
 @pytest.mark.parametrize("count", [2000, pytest.param(20_000, marks=pytest.mark.soak)])
-def test_what_got_250_arrives_though_each_process_is_killed(two_edges, count):
+def test_what_got_250_arrives_though_each_process_is_killed(two_edges, count, record_property):
     stack = two_edges
     customer = stack.customer()
     domain = stack.domain(customer)
@@ -53,7 +53,7 @@ def test_what_got_250_arrives_though_each_process_is_killed(two_edges, count):
         flying = sum(under_way(stack, name) for name in ("edge", "edge2")) if victim != "rabbitmq" else 0
         stack.kill(victim)
         allowed += 0 if victim == "rabbitmq" else PER_SERVER * (2 if victim == "mongod" else 1)
-        print(f"killed {victim} at {len(load.taken)} taken, about {flying} deliveries under way")
+        record_property("counts", f"killed {victim} at {len(load.taken)} taken, {flying} deliveries under way")
         time.sleep(0.5)
         stack.start(victim)
     load.join(240)
@@ -65,7 +65,8 @@ def test_what_got_250_arrives_though_each_process_is_killed(two_edges, count):
     counts = arrived(stack.next_hop.messages())
     duplicates = sum(number - 1 for number in counts.values())
     unanswered = len(set(counts) - load.taken)
-    print(f"taken {len(load.taken)}, arrived {len(counts)} (of them {unanswered} that got no answer)")
-    print(f"duplicates {duplicates}, at most {allowed}; refused for a while {load.refused}, cut off {load.broken}")
+    record_property("counts", f"taken {len(load.taken)}, arrived {len(counts)} ({unanswered} of them got no answer)")
+    record_property("counts", f"duplicates {duplicates}, at most {allowed}")
+    record_property("counts", f"refused for a while {load.refused}, connections cut off {load.broken}")
     assert load.taken <= set(counts)
     assert duplicates <= allowed

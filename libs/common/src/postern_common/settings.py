@@ -65,7 +65,7 @@ class CommonSettings(BaseSettings):
     ops_port: int = Field(9100, ge=1, le=65535, description="Port of /livez, /readyz and /metrics.")
     secret_keys: SecretStr = Field(
         SecretStr(""),
-        description="Encryption keys as `version:base64` of 32 bytes, comma separated; the highest version seals, all open.",
+        description="Encryption keys as `version:base64` of 32 bytes, comma separated; the highest version seals.",
     )
     secret_keys_file: Path | None = Field(None, description="File that holds `secret_keys`.")
     allow_networks: Annotated[tuple[Network, ...], NoDecode] = Field(

@@ -47,6 +47,12 @@ FIRST_ZONES = {
     "loop.test": f"{NS}_postern-challenge CNAME a\na CNAME b\nb CNAME a\n",
     "delegated.test": f"{NS}_postern-challenge NS ns.elsewhere.test.\n",
     "elsewhere.test": f"{NS}ns A 127.0.0.2\n",
+    "costly.test": f'{NS}@ TXT "v=spf1 include:five.spf.test include:six.spf.test -all"\n',
+    "within.test": f'{NS}@ TXT "v=spf1 include:five.spf.test mx -all"\n'
+    + "".join(f"@ MX 10 mx{n}\nmx{n} A 192.0.2.{n}\n" for n in range(1, 5)),
+    "failing.test": f'{NS}@ TXT "v=spf1 include:five.spf.test include:broken.test -all"\n',
+    "spf.test": f'{NS}five TXT "v=spf1 a:h.spf.test a:h.spf.test a:alias.spf.test exists:h.spf.test -all"\n'
+    'six TXT "v=spf1 include:five.spf.test -all"\nh A 192.0.2.1\nalias CNAME h\n',
     "broken.test": None,
     "partial.test": f'{TWO}@ TXT "{VALUE}"\n',
     "agreed.test": f'{THREE}@ TXT "{VALUE}"\n',
@@ -228,6 +234,19 @@ async def test_mail_records_are_read_from_the_same_servers(port):
     assert (mx.state, spf.state) == ("ok", "ok")
     mx, spf = await Inspector(resolver(port)).mail_records("broken.test")
     assert (mx.state, spf.state) == ("cannot_tell", "cannot_tell")
+
+
+@pytest.mark.spec("D4")
+async def test_case_37_the_look_ups_of_an_spf_record_are_counted_at_real_servers(port):
+    inspector = Inspector(resolver(port))
+    _, costly = await inspector.mail_records("costly.test")
+    assert (costly.state, "takes 11 DNS look-ups" in costly.explanation) == ("fail", True)
+    assert "include:five.spf.test 5, include:six.spf.test 6." in costly.explanation
+    _, within = await inspector.mail_records("within.test")
+    assert (within.state, within.explanation) == ("ok", "The SPF record of within.test is in order.")
+    _, failing = await inspector.mail_records("failing.test")
+    assert (failing.state, failing.is_told) == ("cannot_tell", False)
+    assert failing.explanation.endswith("just now: broken.test.")
 
 
 async def test_a_resolver_that_is_not_there_cannot_tell():

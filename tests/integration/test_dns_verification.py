@@ -311,6 +311,7 @@ async def test_an_unproven_claim_removes_nobody(stored, verifier, publish):
 async def test_mx_and_spf_of_verified_domains_are_looked_at_daily(stored, verifier, publish, named, move):
     domain = await stored.domain("mail.scratch.test")
     await publish("mail.scratch.test", value_of(domain), "v=spf1 include:spf.scratch.test -all")
+    await publish("spf.scratch.test", "v=spf1 ip4:192.0.2.0/24 -all")
     await asyncio.to_thread(
         named.update, "mail.scratch.test", "MX", ["10 mx.scratch.test.", "20 old.provider.invalid."]
     )

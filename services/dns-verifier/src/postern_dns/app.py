@@ -26,7 +26,12 @@ def build_inspector(settings: DnsSettings) -> Inspector:
         port=settings.dns_authoritative_port,
         limits=Limits(settings.dns_server_timeout_seconds, settings.dns_look_timeout_seconds),
     )
-    return Inspector(resolver, own_mx_hosts=settings.dns_own_mx_hosts, spf_include=settings.dns_spf_include)
+    return Inspector(
+        resolver,
+        own_mx_hosts=settings.dns_own_mx_hosts,
+        spf_include=settings.dns_spf_include,
+        spf_seconds=settings.dns_look_timeout_seconds,
+    )
 
 
 def assemble(settings: DnsSettings) -> Runtime:

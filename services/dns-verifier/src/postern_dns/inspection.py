@@ -2,12 +2,15 @@
 
 import asyncio
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Final, Protocol
 
 from postern_dns.rules import mx, ownership, spf
 from postern_dns.rules.answers import Look
 from postern_dns.rules.mx import MailVerdict
 from postern_dns.rules.ownership import Evidence
+from postern_dns.rules.spf_budget import Question
+
+SPF_AT_ONCE: Final = 8
 
 
 class Lookup(Protocol):
@@ -20,10 +23,13 @@ class Lookup(Protocol):
 class Inspector:
     """Asks about a domain's ownership record, and about its mail records."""
 
-    def __init__(self, lookup: Lookup, *, own_mx_hosts: Sequence[str] = (), spf_include: str = "") -> None:
+    def __init__(
+        self, lookup: Lookup, *, own_mx_hosts: Sequence[str] = (), spf_include: str = "", spf_seconds: float = 12.0
+    ) -> None:
         self._lookup = lookup
         self._own_mx_hosts = tuple(own_mx_hosts)
         self._spf_include = spf_include
+        self._spf_seconds = spf_seconds
 
     async def ownership(self, domain: str, code: str) -> Evidence:
         """What both names show, and where neither has the record, what the doubled names show."""
@@ -41,4 +47,22 @@ class Inspector:
     async def mail_records(self, domain: str) -> tuple[MailVerdict, MailVerdict]:
         """The state of the domain's MX and SPF records."""
         exchanges, texts = await asyncio.gather(self._lookup.look(domain, "MX"), self._lookup.look(domain, "TXT"))
-        return mx.judge(exchanges, self._own_mx_hosts), spf.judge(texts, self._spf_include)
+        answers = await self._spf_answers(texts)
+        return mx.judge(exchanges, self._own_mx_hosts), spf.judge(texts, self._spf_include, answers)
+
+    async def _spf_answers(self, texts: Look) -> dict[Question, Look]:
+        """All that an SPF record leads to, or what of it was told in time."""
+        answers: dict[Question, Look] = {}
+        at_once = asyncio.Semaphore(SPF_AT_ONCE)
+
+        async def ask(question: Question) -> None:
+            async with at_once:
+                answers[question] = await self._lookup.look(question.name, question.kind)
+
+        try:
+            async with asyncio.timeout(self._spf_seconds):
+                while asked := spf.questions(texts, answers):
+                    await asyncio.gather(*(ask(question) for question in asked))
+        except TimeoutError:
+            pass  # what is still open cannot be told, and the rule says so
+        return answers

@@ -30,7 +30,8 @@ class DnsSettings(CommonSettings):
 
     @model_validator(mode="after")
     def _check_lease(self) -> Self:
-        # A look asks two names at a time, and then the doubled ones; a result that comes after the lease is dropped.
+        # A look asks two names at a time, and then the doubled ones or all that SPF leads to; a result that comes after
+        # the lease is dropped.
         if self.dns_lease_seconds <= 2 * self.dns_look_timeout_seconds:
             raise ValueError("POSTERN_DNS_LEASE_SECONDS must be more than twice POSTERN_DNS_LOOK_TIMEOUT_SECONDS")
         return self

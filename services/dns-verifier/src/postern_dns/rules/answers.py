@@ -106,6 +106,13 @@ def is_definite(answer: Answer) -> bool:
     return answer.status in DEFINITIVE
 
 
+def is_open_alias(answer: Answer) -> bool:
+    """True for a CNAME that was not followed, or whose chain does not end."""
+    if answer.followed is not None:
+        return any(is_open_alias(inner) for inner in answer.followed.voters)
+    return answer.status is Status.CNAME
+
+
 def _failure(answer: Answer) -> Status:
     return answer.followed.failure if answer.followed is not None else answer.status
 

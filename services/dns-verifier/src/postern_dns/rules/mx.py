@@ -12,23 +12,22 @@ NULL_MX: Final = "."
 
 @dataclass(frozen=True, slots=True)
 class MailVerdict:
-    """A state with what was found and a text for the domain's owner."""
+    """A state with what was found and a text for the domain's owner.
+
+    `is_told` is false if name servers could not tell; a record that nothing here can be compared with was told.
+    """
 
     state: MailState
     found: tuple[str, ...]
     explanation: str
-
-    @property
-    def is_told(self) -> bool:
-        """False if the name servers could not tell; a record that nothing here can be compared with was told."""
-        return self.state != "cannot_tell" or bool(self.found)
+    is_told: bool = True
 
 
 def judge(look: Look, own_hosts: Sequence[str]) -> MailVerdict:
     """Compare the MX records of a domain with the host names at which we take mail."""
     if not look.is_definite:
         text = f"The name servers of {look.name} could not tell its MX records just now."
-        return MailVerdict("cannot_tell", (), text)
+        return MailVerdict("cannot_tell", (), text, is_told=False)
     found = look.agreed()
     if not found:
         text = f"{look.name} has no MX record, so other servers do not know where to bring its mail."

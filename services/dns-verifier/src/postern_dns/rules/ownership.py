@@ -14,7 +14,7 @@ from typing import Final, Literal
 
 from postern_common.documents import CheckedServer
 from postern_dns.rules import wording
-from postern_dns.rules.answers import Answer, Look, Server, Status, is_definite
+from postern_dns.rules.answers import Answer, Look, Server, Status, is_definite, is_open_alias
 
 CHALLENGE_LABEL: Final = "_postern-challenge"
 VALUE_PREFIX: Final = "postern-verification="
@@ -161,7 +161,7 @@ def _reason(evidence: Evidence, code: str) -> Reason:
             return _STATUS_REASONS[look.failure]
     if any(look.records() for look in both):
         return "txt_present_no_match"
-    if any(_is_open_alias(answer) for look in both for answer in look.voters):
+    if any(is_open_alias(answer) for look in both for answer in look.voters):
         return "cname_at_name"
     if all(answer.status is Status.NXDOMAIN for answer in evidence.apex.voters):
         return "nxdomain"
@@ -181,13 +181,6 @@ def _shows(answer: Answer, code: str) -> bool:
         return _is_published(answer.followed, code)
     # Every record is compared, so that the time taken tells nothing about where a match stands.
     return sum([matches(record, code) for record in answer.records]) > 0
-
-
-def _is_open_alias(answer: Answer) -> bool:
-    """A CNAME that was not followed, or whose chain does not end."""
-    if answer.followed is not None:
-        return any(_is_open_alias(inner) for inner in answer.followed.voters)
-    return answer.status is Status.CNAME
 
 
 def _servers(evidence: Evidence, code: str) -> tuple[CheckedServer, ...]:

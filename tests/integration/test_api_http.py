@@ -101,14 +101,12 @@ async def test_fields_at_fault_are_pointed_at(api):
     for wrong in (b"{", b"\xff\xfe", b'{"name": }', b"[]", b"null", b'"x"', b"1e999", b'{"name":"x","name"'):
         headers = {"Content-Type": "application/json"}
         await api.call("POST", "/v1/customers", content=wrong, headers=headers, expect=422)
-    await api.call("POST", "/v1/customers", content=b'{"name":"x"}', headers={"Content-Type": "text/plain"}, expect=422)
+    await api.call("POST", "/v1/customers", content=b'{"name":"x"}', headers={"Content-Type": "text/plain"}, expect=415)
     await api.call(
         "POST", "/v1/customers", content=b"[" * 100_000, headers={"Content-Type": "application/json"}, expect=422
     )
     listed = await api.get("/v1/customers?limit=0", expect=422)
-    assert listed.json()["errors"] == [
-        {"pointer": "/limit", "in": "query", "message": "Input should be greater than or equal to 1"}
-    ]
+    assert listed.json()["errors"] == [{"pointer": "/limit", "in": "query", "message": "the number must be 1 or more"}]
     assert (await api.post("/v1/customers", {"name": "x", "allowed_users": True})).status_code == 422
     assert (await api.post("/v1/customers", {"name": "x", "allowed_users": 10**30})).status_code == 422
 

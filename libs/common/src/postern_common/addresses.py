@@ -14,6 +14,7 @@ import idna
 from postern_common.errors import Rejected
 
 MAX_LOCAL_OCTETS: Final = 64  # RFC 5321 4.5.3.1.1
+MAX_LABEL_OCTETS: Final = 63  # RFC 1035 2.3.4
 MAX_DOMAIN_OCTETS: Final = 253  # RFC 1035 2.3.4, less the root's dot and length
 MAX_ADDRESS_OCTETS: Final = 254  # RFC 5321 4.5.3.1.3, less the angle brackets
 
@@ -50,10 +51,9 @@ class Address:
 def parse_domain(text: str, *, pointer: str | None = None) -> DomainName:
     """Return the domain named by `text`; raise `Rejected` with the reason where it is none (SPEC D5)."""
     name = text.strip().removesuffix(".")
-    if not name:
-        raise _bad_domain("is empty", pointer)
-    if _is_ip(name):
-        raise _bad_domain("is an IP address, not a domain name", pointer)
+    mistaken = _taken_for_a_domain(name)
+    if mistaken is not None:
+        raise _bad_domain(mistaken, pointer)
     if name.isascii() and not any(label.lower().startswith("xn--") for label in name.split(".")):
         ascii_name = name.lower()
         unicode_name = ascii_name
@@ -62,9 +62,7 @@ def parse_domain(text: str, *, pointer: str | None = None) -> DomainName:
     if len(ascii_name) > MAX_DOMAIN_OCTETS:
         raise _bad_domain(f"is longer than {MAX_DOMAIN_OCTETS} octets", pointer)
     labels = ascii_name.split(".")
-    for label in labels:
-        if not _LABEL.fullmatch(label):
-            raise _bad_domain(f"has a malformed label {label[:70]!r}", pointer)
+    _check_labels(labels, pointer)
     if labels[-1] == "localhost":
         raise _bad_domain("is localhost, which is no public domain", pointer)
     if len(labels) < 2:
@@ -72,6 +70,27 @@ def parse_domain(text: str, *, pointer: str | None = None) -> DomainName:
     if labels[-1].isdigit():
         raise _bad_domain("ends in a number, as an IP address does", pointer)
     return DomainName(ascii_name, unicode_name)
+
+
+def _taken_for_a_domain(name: str) -> str | None:
+    """What was given instead of a domain name, where that can be told."""
+    if not name:
+        return "is empty"
+    if "://" in name:
+        return "is a URL; give the name only"
+    if "@" in name:
+        return "is an address; give the part behind the @"
+    if "*" in name:
+        return "holds a *; each domain is named by itself"
+    return "is an IP address, not a domain name" if _is_ip(name) else None
+
+
+def _check_labels(labels: list[str], pointer: str | None) -> None:
+    for label in labels:
+        if len(label) > MAX_LABEL_OCTETS:
+            raise _bad_domain(f"has a label that is longer than {MAX_LABEL_OCTETS} octets", pointer)
+        if not _LABEL.fullmatch(label):
+            raise _bad_domain(f"has a malformed label {label[:70]!r}", pointer)
 
 
 def _idna_forms(name: str, pointer: str | None) -> tuple[str, str]:

@@ -5,25 +5,13 @@ from typing import Any, Final, Literal
 
 from pydantic import Field
 
-from postern_api.http.schemas import EXAMPLE_TIME, Input, ListQuery, Output, Patch, RequiredLine
+from postern_api.http.schemas import EXAMPLE_TIME, ListQuery, Output, Patch, RequiredLine
 from postern_common.documents import RecipientMode
 
 EXAMPLE_ID: Final = "cus_0192f0c1a8b47c3e9d215b7f10aa3c55"
 MAX_USERS: Final = 10_000_000
 DELAYS: Final = (7, 14, 30)
 Delay = Literal[7, 14, 30]
-
-
-class NewCustomer(Input):
-    """A customer to be."""
-
-    name: RequiredLine = Field(description="The organisation's name.", examples=["Example Ltd"])
-    partner_id: str | None = Field(
-        None, pattern=r"^par_[0-9a-f]{32}$", description="The partner that administers it.", examples=[None]
-    )
-    allowed_users: int | None = Field(
-        None, ge=0, le=MAX_USERS, strict=True, description="Licences; null is no limit.", examples=[250]
-    )
 
 
 class RetentionPatch(Patch):
@@ -60,6 +48,18 @@ class CustomerPatch(Patch):
     )  # fmt: skip
     retention: RetentionPatch = Field(
         RetentionPatch(), description="Days that things are kept.", examples=[{"trace_days": 14}]
+    )
+
+
+class NewCustomer(CustomerPatch):
+    """A customer to be; what is not sent has its default."""
+
+    name: RequiredLine = Field(description="The organisation's name.", examples=["Example Ltd"])
+    partner_id: str | None = Field(
+        None, pattern=r"^par_[0-9a-f]{32}$", description="The partner that administers it.", examples=[None]
+    )
+    allowed_users: int | None = Field(
+        None, ge=0, le=MAX_USERS, strict=True, description="Licences; null is no limit.", examples=[250]
     )
 
 

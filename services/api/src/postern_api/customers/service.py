@@ -9,6 +9,7 @@ from postern_api.customers.store import CustomerStore, visible_to
 from postern_api.http.etag import IfMatch, stale
 from postern_api.http.pagination import Order
 from postern_api.http.problems import conflict, forbidden, invalid, not_found
+from postern_api.settings import ApiSettings
 from postern_api.tenancy import Caller, Tenant
 from postern_common.documents import CustomerDocument, RecipientMode
 from postern_common.events import SettingsChanged
@@ -48,10 +49,12 @@ class Customers:
             partner_id = principal.partner_id
         elif partner_id is not None:  # there are no partners yet, and a customer of nobody's must not wait for one
             raise invalid("There is no such partner.", "/partner_id")
+        settings = body.model_dump(exclude_unset=True, exclude={"name", "partner_id", "allowed_users"})
+        _check_limits(settings, resources.settings)
         now, limit = resources.now(), resources.settings
         retention = {
             name: min(days, getattr(limit, f"api_max_{name}")) for name, days in DEFAULT_RETENTION.items()
-        }  # fmt: skip
+        } | settings.pop("retention", {})
         document: Document = {
             "_id": new_id("cus"),
             "name": body.name,
@@ -68,6 +71,7 @@ class Customers:
             "created_at": now,
             "updated_at": now,
             "version": 1,
+            **settings,
         }
 
         async def work(session: Session) -> None:
@@ -103,6 +107,8 @@ class CustomerSettings:
         now = resources.now()
         for name, days in changes.pop("retention", {}).items():
             changes[f"retention.{name}"] = days
+        if not changes:
+            return dict(present)
         changes["updated_at"] = now
 
         async def work(session: Session) -> Document:
@@ -118,15 +124,9 @@ class CustomerSettings:
         return await resources.transact(work)
 
     def _check(self, changes: Document) -> None:
-        limits = self._tenant.resources.settings
         if "allowed_users" in changes and not self._tenant.principal.may(Permission.LICENCES_WRITE):
             raise forbidden("Licences are set by your partner or the platform.")
-        if changes.get("max_message_bytes", 0) > limits.api_max_message_bytes:
-            raise invalid(f"The platform takes {limits.api_max_message_bytes} octets at most.", "/max_message_bytes")
-        for name, days in changes.get("retention", {}).items():
-            longest = getattr(limits, f"api_max_{name}")
-            if days > longest:
-                raise invalid(f"The platform keeps it {longest} days at most.", f"/retention/{name}")
+        _check_limits(changes, self._tenant.resources.settings)
 
     async def delete(self, condition: IfMatch) -> None:
         """Remove the customer, which must hold nothing any more."""
@@ -147,6 +147,15 @@ class CustomerSettings:
             await resources.emit(session, _changed(tenant.customer_id, "deleted"))
 
         await resources.transact(work)
+
+
+def _check_limits(changes: Document, limits: ApiSettings) -> None:
+    if changes.get("max_message_bytes", 0) > limits.api_max_message_bytes:
+        raise invalid(f"The platform takes {limits.api_max_message_bytes} octets at most.", "/max_message_bytes")
+    for name, days in changes.get("retention", {}).items():
+        longest = getattr(limits, f"api_max_{name}")
+        if days > longest:
+            raise invalid(f"The platform keeps it {longest} days at most.", f"/retention/{name}")
 
 
 def _due_expression(days: int | None, soonest: Any) -> Any:

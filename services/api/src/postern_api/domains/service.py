@@ -141,6 +141,8 @@ class Domains:
     async def _change(self, name: str, body: DomainPatch, condition: IfMatch) -> Document:
         document = await self.get(name)
         condition.check(document["version"])
+        if not body.changes():
+            return document
         changes = body.changes() | {"updated_at": self._resources.now()}
 
         async def work(session: Session) -> Document:

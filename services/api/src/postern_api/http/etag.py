@@ -18,6 +18,7 @@ from postern_api.http.problems import Problem
 from postern_common.errors import Temporary
 
 T = TypeVar("T")
+_TAG: Final = re.compile(r'(?:W/)?"[^"]*"')
 TRIES: Final = 6
 
 _OBSERVED: Final = re.compile(r'\.[0-9a-f]{8}"$')
@@ -48,6 +49,8 @@ class IfMatch:
 
     def __init__(self, header: str) -> None:
         self._tags = {part.strip() for part in header.split(",")}
+        if not all(part == "*" or _TAG.fullmatch(part) for part in self._tags):
+            raise Problem("invalid-request", 'ETags in If-Match stand in quotes, such as "2".', status=400)
 
     async def settle(self, change: Callable[[], Awaitable[T]]) -> T:
         """Make a change that reads the version it names; whoever accepts any is not refused for another's change."""
@@ -61,7 +64,7 @@ class IfMatch:
         raise Temporary("others change the same thing all the time")
 
     def check(self, version: int) -> None:
-        """Raise 412 unless the caller has seen this version."""
+        """Raise 412 unless the caller has seen this version; a weak tag never matches (RFC 9110 8.8.3.2)."""
         if "*" not in self._tags and tag(version) not in {_OBSERVED.sub('"', one) for one in self._tags}:
             raise stale()
 

@@ -7,7 +7,7 @@ log under the `error_id` that the caller gets to see. An unknown failure is temp
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Any, Final, get_type_hints
 
 import structlog
 from fastapi import FastAPI, Request
@@ -16,6 +16,8 @@ from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute, iter_route_contexts
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
+from postern_api.http.faults import explain, models_in
+from postern_api.http.schemas import Input
 from postern_common.errors import Rejected, Temporary
 from postern_common.ids import new_id
 
@@ -61,6 +63,7 @@ TITLES: Final[dict[str, str]] = {
     "temporarily-unavailable": "Try again in a moment",
     "too-many-servers": "Too many servers",
     "unauthorized": "Sign-in is needed",
+    "unsupported-media-type": "JSON is needed",
     "wrong-state": "The state does not allow this",
 }
 
@@ -85,7 +88,7 @@ class Problem(Rejected):
 
 def not_found() -> Problem:
     """What a missing thing and another tenant's thing have in common (SPEC T2)."""
-    return Problem("not-found", "There is no such thing, or it is not yours.", status=404)
+    return Problem("not-found", "No such resource, or it is not yours to see.", status=404)
 
 
 def forbidden(message: str = "Your role does not allow this.") -> Problem:
@@ -173,19 +176,31 @@ def from_unknown(error: Exception) -> JSONResponse:
     return respond(document, {"Retry-After": "30"})
 
 
-def from_validation(error: RequestValidationError) -> JSONResponse:
+def from_validation(error: RequestValidationError, request: Request) -> JSONResponse:
     """The answer to fields that do not fit; values are not repeated."""
-    errors = [_field_error(item["loc"], item["msg"]) for item in error.errors()[:MAX_ERRORS]]
+    faults = error.errors()[:MAX_ERRORS]
+    # What is not declared as JSON reaches the schema unread, and fails there as a whole.
+    if any(tuple(item["loc"]) == ("body",) and item["type"] != "missing" for item in faults) and not _is_json(request):
+        return respond(problem_document("unsupported-media-type", 415, "Send application/json."))
+    errors = [_field_error(item, request) for item in faults]
     detail = "; ".join(f"{item['pointer'] or 'the body'}: {item['message']}" for item in errors[:3])
     return respond(problem_document("invalid-request", 422, detail, errors=errors))
 
 
-def _field_error(location: Sequence[int | str], message: str) -> dict[str, str]:
-    where, *path = location or ("body",)
-    if message == "JSON decode error":
-        path, message = [], "The body is not valid JSON"
+def _is_json(request: Request) -> bool:
+    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    return media_type == "application/json" or (media_type.startswith("application/") and media_type.endswith("+json"))
+
+
+def _field_error(fault: Mapping[str, Any], request: Request) -> dict[str, str]:
+    where, *path = fault["loc"] or ("body",)
+    if fault["type"] == "json_invalid":
+        path = []
+    endpoint = request.scope.get("endpoint")
+    hints = get_type_hints(endpoint, include_extras=True).values() if endpoint is not None else ()
+    models = [model for hint in hints for model in models_in(hint) if issubclass(model, Input) == (where == "body")]
     pointer = "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in path)
-    found = {"pointer": pointer[:MAX_POINTER], "message": message.removeprefix("Value error, ")}
+    found = {"pointer": pointer[:MAX_POINTER], "message": explain(fault, models)}
     return found if where == "body" else {**found, "in": str(where)}
 
 
@@ -202,8 +217,10 @@ def from_http(error: StarletteHTTPException) -> JSONResponse:
     """The answer where no route fits, or the body could not be read."""
     if isinstance(error.__cause__, Rejected):  # raised by our own layers while the framework read the body
         return from_rejected(error.__cause__)
+    if isinstance(error.__cause__, RecursionError):
+        return respond(problem_document("invalid-request", 422, "The body is nested too deeply."))
     if error.status_code == HTTPStatus.NOT_FOUND:
-        return from_rejected(not_found())
+        return respond(problem_document("not-found", 404, "There is no such path."))
     code, status = _HTTP_CODES.get(error.status_code), error.status_code
     if code is None:
         code, status = "invalid-request", 422
@@ -231,9 +248,9 @@ def install(app: FastAPI) -> None:
         assert isinstance(error, Temporary)  # noqa: S101 - the registration below says so
         return from_temporary(error)
 
-    async def validation(_request: Request, error: Exception) -> JSONResponse:
+    async def validation(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, RequestValidationError)  # noqa: S101 - the registration below says so
-        return from_validation(error)
+        return from_validation(error, request)
 
     async def http(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, StarletteHTTPException)  # noqa: S101 - the registration below says so

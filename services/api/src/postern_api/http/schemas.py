@@ -113,7 +113,7 @@ class FieldError(BaseModel):
     """A mistake in one field."""
 
     pointer: str = Field(description="JSON pointer (RFC 6901) of the field.", examples=["/name"])
-    message: str = Field(description="What is wrong with it.", examples=["Field required"])
+    message: str = Field(description="What is wrong with it.", examples=["this field is required"])
     in_: str | None = Field(
         None,
         alias="in",
@@ -128,12 +128,12 @@ class ProblemBody(BaseModel):
     type: str = Field(description="Stable name of the kind of problem.", examples=["urn:postern:problem:not-found"])
     title: str = Field(description="The kind in words.", examples=["There is no such thing"])
     status: int = Field(description="The HTTP status.", examples=[404])
-    detail: str = Field(description="What happened.", examples=["There is no such thing, or it is not yours."])
+    detail: str = Field(description="What happened.", examples=["No such resource, or it is not yours to see."])
     code: str = Field(description="The slug at the end of `type`.", examples=["not-found"])
     errors: list[FieldError] = Field(
         default_factory=list,
         description="The fields at fault.",
-        examples=[[{"pointer": "/name", "message": "Field required"}]],
+        examples=[[{"pointer": "/name", "message": "this field is required"}]],
     )
     error_id: str | None = Field(
         None, description="Names the entry in the log.", examples=["err_0192f0c1a8b47c3e9d215b7f10aa3c55"]

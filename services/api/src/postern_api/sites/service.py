@@ -79,6 +79,8 @@ class Sites:
     ) -> Document:
         document = await self.get(site_id)
         condition.check(document["version"])
+        if not changes and servers is None:
+            return document
         now = self._resources.now()
         changes["updated_at"] = now
         if servers is not None:

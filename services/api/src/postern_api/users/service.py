@@ -114,6 +114,8 @@ class Users:
         addresses = self._patched_addresses(changes, present)
         for part, values in changes.pop("settings", {}).items():
             changes |= {f"settings.{part}.{name}": value for name, value in values.items()}
+        if not changes:
+            return present
         changes["updated_at"] = self._resources.now()
 
         async def work(session: Session) -> Document:

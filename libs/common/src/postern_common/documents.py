@@ -8,6 +8,8 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, Literal, NotRequired, TypedDict
 
+from postern_common.directory_documents import DirectoryState, IdKind
+
 
 class Collections(StrEnum):
     """Names of the collections."""
@@ -23,7 +25,19 @@ class Collections(StrEnum):
     USERS = "users"
     ADDRESSES = "addresses"
     DELETED_USERS = "deleted_users"
+    DIRECTORIES = "directories"
+    DIRECTORY_EXCEPTIONS = "directory_exceptions"
+    DIRECTORY_ADDITIONS = "directory_additions"
+    DIRECTORY_REQUESTS = "directory_requests"
+    DIRECTORY_MIRROR = "directory_mirror"
     SYNC_RUNS = "sync_runs"
+    PLAN_ITEMS = "plan_items"
+    MEMBERSHIPS = "memberships"
+    KNOWN_ADDRESSES = "known_addresses"
+    AGENTS = "agents"
+    IMPORTS = "imports"
+    IMPORT_ROWS = "import_rows"
+    DISCOVERIES = "discoveries"
     MESSAGES = "messages"
     BODIES = "bodies"
     DSN_LIMITS = "dsn_limits"
@@ -223,9 +237,12 @@ class AliasDocument(TypedDict):
 
 
 class UserDocument(TypedDict):
-    """A mailbox owner. Owner.
+    """A mailbox owner, or a list. Owner: api (by hand) and directory-sync; deletion-scheduler removes.
 
-    Api (by hand) and directory-sync; deletion-scheduler removes. `email` keeps its spelling.
+    `email` keeps its spelling. `external_id` names the object of the directory that the user is joined to, for users
+    entered by hand too (supplemental mode, SPEC S3); `directory_state` is what the directory says of it. `absent_runs`
+    counts complete runs in a row that missed the user; `due_by` tells a due time that follows the customer's delay
+    from one that was given; `warned_days` are the warnings sent before it (SPEC X3).
     """
 
     _id: str
@@ -249,7 +266,12 @@ class UserDocument(TypedDict):
     due_at: datetime | None
     flag_reason: str | None
     external_id: str | None
+    external_id_kind: IdKind | None
     immutable_id: str | None
+    directory_state: DirectoryState | None
+    absent_runs: NotRequired[int]
+    due_by: NotRequired[Literal["delay", "date"]]
+    warned_days: NotRequired[list[int]]
     created_at: datetime
     updated_at: datetime
     version: int
@@ -268,6 +290,19 @@ class AddressDocument(TypedDict):
     verified: bool
 
 
+class DiscoveryDocument(TypedDict):
+    """An address that a customer's own server took mail for and that nobody has yet (SPEC U5).
+
+    Owner: smtp-edge puts it, directory-sync turns it into a user and removes it.
+    """
+
+    _id: str
+    customer_id: str
+    address: str
+    key: str
+    seen_at: datetime
+
+
 class DeletedUserDocument(TypedDict):
     """What is kept of a deleted user for restoring (SPEC X2, S15).
 
@@ -281,19 +316,6 @@ class DeletedUserDocument(TypedDict):
     user: UserDocument
     deleted_at: datetime
     purge_at: datetime
-
-
-class SyncRunDocument(TypedDict):
-    """One run of a directory synchronisation. Owner: api asks for it, directory-sync does the rest."""
-
-    _id: str
-    customer_id: str
-    state: Literal["requested", "running", "completed", "held", "incomplete", "failed", "cancelled"]
-    requested_by: str
-    reason: str | None
-    created_at: datetime
-    finished_at: datetime | None
-    version: int
 
 
 class RecipientDocument(TypedDict):

@@ -4,7 +4,10 @@ import os
 import time
 from typing import Final, Literal
 
-Kind = Literal["adm", "cus", "dom", "evt", "msg", "par", "run", "ses", "sit", "srv", "tok", "usr", "err"]
+Kind = Literal[
+    "adm", "agt", "asn", "cus", "dir", "dis", "dom", "dsx", "evt", "imp", "msg", "par", "req", "run", "ses", "sit",
+    "srv", "tok", "usr", "err",
+]  # fmt: skip
 
 _RANDOM_BITS: Final = 74
 

@@ -78,6 +78,7 @@ STORED: Final[dict[Collections, Stored]] = {
             Index((("customer_id", 1), ("last_name", 1), ("_id", 1))),
             Index((("customer_id", 1), ("state", 1), ("_id", 1))),
             Index((("due_at", 1),), where={"state": "flagged"}),
+            Index((("customer_id", 1), ("external_id", 1)), unique=True, where={"external_id": {"$type": "string"}}),
         ),
     ),
     Collections.ADDRESSES: Stored(
@@ -95,7 +96,76 @@ STORED: Final[dict[Collections, Stored]] = {
         True,
         (Index((("customer_id", 1), ("email_key", 1))), Index((("purge_at", 1),), expire_after=NOW)),
     ),
-    Collections.SYNC_RUNS: Stored("directory-sync", True, (Index((("customer_id", 1), ("_id", 1))),)),
+    Collections.DIRECTORIES: Stored(
+        "api", True, (Index((("customer_id", 1),), unique=True), Index((("next_run_at", 1),)))
+    ),
+    Collections.DIRECTORY_EXCEPTIONS: Stored(
+        "api",
+        True,
+        (
+            Index((("customer_id", 1), ("kind", 1), ("external_id", 1), ("key", 1)), unique=True),
+            Index((("customer_id", 1), ("_id", 1))),
+        ),
+    ),
+    Collections.DIRECTORY_ADDITIONS: Stored(
+        "api", True, (Index((("customer_id", 1), ("key", 1)), unique=True), Index((("customer_id", 1), ("_id", 1))))
+    ),
+    Collections.DIRECTORY_REQUESTS: Stored(
+        "api", True, (Index((("state", 1), ("_id", 1))), Index((("expires_at", 1),), expire_after=NOW))
+    ),
+    Collections.DIRECTORY_MIRROR: Stored(
+        "directory-sync", True, (Index((("customer_id", 1), ("source", 1), ("external_id", 1)), unique=True),)
+    ),
+    Collections.SYNC_RUNS: Stored(
+        "directory-sync",
+        True,
+        (
+            Index((("customer_id", 1), ("_id", 1))),
+            Index((("customer_id", 1),), unique=True, where={"is_open": True}),
+            Index((("lease_until", 1),), where={"is_open": True}),
+        ),
+    ),
+    Collections.PLAN_ITEMS: Stored(
+        "directory-sync",
+        True,
+        (
+            Index((("customer_id", 1), ("run_id", 1), ("seq", 1)), unique=True),
+            Index((("delete_at", 1),), expire_after=NOW),
+        ),
+    ),
+    Collections.MEMBERSHIPS: Stored(
+        "directory-sync",
+        True,
+        (
+            Index((("customer_id", 1), ("group_id", 1), ("member_id", 1)), unique=True),
+            Index((("customer_id", 1), ("member_id", 1))),
+        ),
+    ),
+    Collections.KNOWN_ADDRESSES: Stored(
+        "directory-sync", True, (Index((("customer_id", 1), ("key", 1)), unique=True),)
+    ),
+    Collections.AGENTS: Stored(
+        "api",
+        True,
+        (
+            Index((("customer_id", 1), ("_id", 1))),
+            Index((("code_hash", 1),)),
+            Index((("token_hash", 1),)),
+            Index((("previous_hash", 1),)),
+        ),
+    ),
+    Collections.IMPORTS: Stored(
+        "api", True, (Index((("customer_id", 1), ("_id", 1))), Index((("delete_at", 1),), expire_after=NOW))
+    ),
+    Collections.IMPORT_ROWS: Stored(
+        "api",
+        True,
+        (
+            Index((("customer_id", 1), ("import_id", 1), ("number", 1)), unique=True),
+            Index((("delete_at", 1),), expire_after=NOW),
+        ),
+    ),
+    Collections.DISCOVERIES: Stored("smtp-edge", True, (Index((("customer_id", 1), ("key", 1)), unique=True),)),
     Collections.MESSAGES: Stored(
         "smtp-edge",
         True,

@@ -1,8 +1,9 @@
 """What the routes' services share, made once in `app.py`: settings, the database, keys, ways to the world."""
 
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Final, TypeVar
 
@@ -26,7 +27,10 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Resources:
-    """The shared parts; `kick` wakes the relay that publishes committed events."""
+    """The shared parts; `kick` wakes the relay that publishes committed events.
+
+    `verifications` counts, for each customer, the requests that wait here for a verifier's answer.
+    """
 
     settings: ApiSettings
     mongo: Mongo
@@ -34,6 +38,7 @@ class Resources:
     passwords: Passwords
     prober: "Prober"
     kick: Callable[[], None]
+    verifications: Counter[str] = field(default_factory=Counter)
 
     def now(self) -> datetime:
         """The time by this machine, as fine as the database keeps it."""

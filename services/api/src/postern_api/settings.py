@@ -56,6 +56,12 @@ class ApiSettings(CommonSettings):
     api_sign_in_window_seconds: int = Field(
         900, ge=1, le=86400, description="Length of the window that counts failures."
     )
+    api_max_domains: int = Field(1000, ge=1, le=100_000, description="Domains that a customer may have.")
+    api_max_sites: int = Field(200, ge=1, le=10_000, description="Sites that a customer may have.")
+    api_max_tokens: int = Field(200, ge=1, le=10_000, description="Tokens that a customer, or a person, may have.")
+    api_max_verifications: int = Field(
+        10, ge=1, le=1000, description="Verify requests of one customer that wait for their answers at once."
+    )
     api_verify_wait_seconds: float = Field(
         30.0, gt=0, le=60, description="How long a verify request waits for its answer."
     )

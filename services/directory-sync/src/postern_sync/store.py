@@ -3,7 +3,8 @@
 from datetime import datetime
 from typing import Final
 
-from postern_common.documents import Collections, SyncRunDocument
+from postern_common.directory_documents import SyncRunDocument
+from postern_common.documents import Collections
 from postern_common.mongo import Mongo, Session, TenantScope
 
 OPEN_STATES: Final = ("requested", "running")

@@ -85,7 +85,7 @@ async def delete_domain(tenant: Writer, name: Name, condition: Condition) -> Non
     await remove_domain(tenant, name, condition)
 
 
-@router.post("/{name}/verify", operation_id="domains_verify", summary="Check a domain now", responses=answers(404, 409))
+@router.post("/{name}/verify", operation_id="domains_verify", summary="Check a domain now", responses=answers(404, 429))
 async def verify_domain(tenant: Writer, name: Name, response: Response) -> Domain:
     """Ask the domain's name servers now, and answer with what they said.
 

@@ -15,7 +15,7 @@ from postern_api.domains.schemas import SORTS, DomainList, DomainPatch, NewDomai
 from postern_api.domains.store import DomainStore
 from postern_api.http.etag import IfMatch, stale
 from postern_api.http.pagination import Order
-from postern_api.http.problems import Problem, conflict, invalid, not_found
+from postern_api.http.problems import Problem, conflict, invalid, limit_reached, not_found, rate_limited
 from postern_api.tenancy import Tenant
 from postern_common.addresses import parse_domain
 from postern_common.documents import DomainState
@@ -28,6 +28,7 @@ Document = dict[str, Any]
 LASTS: Final = timedelta(hours=72)
 CODE_OCTETS: Final = 16
 POLL_SECONDS: Final = (0.05, 0.5)
+RETRY_SECONDS: Final = 5
 VERIFIED_ELSEWHERE: Final = "verified_elsewhere"
 
 
@@ -79,6 +80,8 @@ class Domains:
             found = await self._store.get(name.ascii, session)
             if found is not None:
                 raise _exists(found)
+            if await self._store.has(limit := self._resources.settings.api_max_domains, session):
+                raise limit_reached("domains", limit)
             elsewhere = await self._store.is_verified_elsewhere(name.ascii, session)
             document = _new_domain(name.ascii, name.unicode, now, VERIFIED_ELSEWHERE if elsewhere else None)
             await self._store.insert(document, session)
@@ -100,7 +103,18 @@ class Domains:
 
     async def verify(self, name: str) -> Document:
         """Have it looked at now, in whatever state it is, and wait for the answer (SPEC D2)."""
-        document = await self.get(name)
+        waiting, limit = self._resources.verifications, self._resources.settings.api_max_verifications
+        if waiting[self._tenant.customer_id] >= limit:
+            raise rate_limited(f"{limit} domains are being looked at for you already.", RETRY_SECONDS)
+        waiting[self._tenant.customer_id] += 1
+        try:
+            return await self._verify(await self.get(name))
+        finally:
+            waiting[self._tenant.customer_id] -= 1
+            if not waiting[self._tenant.customer_id]:
+                del waiting[self._tenant.customer_id]
+
+    async def _verify(self, document: Document) -> Document:
         requested = await self._resources.database_now()
         await self._store.request_check(document["_id"], requested)
         loop = asyncio.get_running_loop()
@@ -109,7 +123,7 @@ class Domains:
         while loop.time() < end:
             await asyncio.sleep(pause)
             pause = min(longest, pause * 1.5)
-            document = await self.get(name)
+            document = await self.get(document["name"])
             last = document["last_check"]
             if last is not None and last["at"] >= requested:
                 return document

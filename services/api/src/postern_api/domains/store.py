@@ -30,6 +30,10 @@ class DomainStore:
         """The domain of an A-label."""
         return await self._domains.find_one({"name": name}, session=session)
 
+    async def has(self, count: int, session: Session) -> bool:
+        """Whether the customer has that many domains."""
+        return await self._domains.count({}, limit=count, session=session) >= count
+
     async def insert(self, document: Document, session: Session) -> None:
         """Keep a new domain."""
         await self._domains.insert_one(document, session=session)

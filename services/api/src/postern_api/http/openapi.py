@@ -24,7 +24,7 @@ _STATUS: Final[dict[int, tuple[str, str, str]]] = {
     413: ("body-too-large", "The body is too large.", "A request's body may have 1048576 octets at most."),
     422: ("invalid-request", "The request has mistakes.", "/name: Field required"),
     428: ("precondition-required", "If-Match is missing.", "Send the ETag of what you have read in If-Match."),
-    429: ("rate-limited", "Too many requests.", "Too many failed sign-ins. Wait a while."),
+    429: ("rate-limited", "Too many requests.", "10 domains are being looked at for you already."),
     503: (
         "temporarily-unavailable",
         "Try again after Retry-After.",

@@ -50,6 +50,7 @@ TITLES: Final[dict[str, str]] = {
     "invalid-domain": "Not a domain that can be added",
     "invalid-request": "The request has mistakes",
     "licence-limit": "All licences are in use",
+    "limit-reached": "There are as many as there may be",
     "method-not-allowed": "The method is not allowed here",
     "not-found": "There is no such thing",
     "own-mx": "The host is this gateway itself",
@@ -104,6 +105,11 @@ def unauthorized(message: str = "Sign in, or send a valid token.") -> Problem:
 def conflict(code: str, message: str, *, pointer: str | None = None, **members: Any) -> Problem:
     """Something stands in the way (409)."""
     return Problem(code, message, status=409, pointer=pointer, members=members)
+
+
+def limit_reached(things: str, limit: int) -> Problem:
+    """One more would be too many (409)."""
+    return conflict("limit-reached", f"There are {limit} {things} already, and no more may be. Remove one first.")
 
 
 def invalid(message: str, pointer: str, *, code: str = "invalid-request") -> Problem:

@@ -23,7 +23,13 @@ class ServerInput(Input):
     priority: int = Field(
         10, ge=0, le=65535, strict=True, description="Lowest first; equal ones in turn.", examples=[10]
     )
-    tls: Tls = Field("opportunistic", description="`required` never delivers in clear.", examples=["opportunistic"])
+    tls: Tls = Field(
+        "opportunistic",
+        description="`opportunistic`: encrypted where the server offers it, whoever its certificate names. `required`: "
+        "encrypted, with a certificate that an authority of the system signed and that names this host (for an IP "
+        "address: the address); otherwise mail waits.",
+        examples=["opportunistic"],
+    )
 
 
 Servers = Annotated[list[ServerInput], Field(min_length=1, max_length=MAX_SERVERS)]

@@ -6,7 +6,7 @@ from typing import Any, Literal
 from postern_api.customers.store import CustomerStore
 from postern_api.http.etag import IfMatch, stale
 from postern_api.http.pagination import Order
-from postern_api.http.problems import conflict, invalid, not_found
+from postern_api.http.problems import conflict, invalid, limit_reached, not_found
 from postern_api.sites.hosts import parse_host
 from postern_api.sites.schemas import SORTS, NewSite, ServerInput, SiteList, SitePatch
 from postern_api.sites.store import SiteStore
@@ -54,6 +54,8 @@ class Sites:
 
         async def work(session: Session) -> None:
             await self._lock(session)
+            if await self._store.has(limit := self._resources.settings.api_max_sites, session):
+                raise limit_reached("sites", limit)
             document["is_default"] = body.is_default or not await self._store.any_other(None, session)
             if document["is_default"]:
                 await self._store.end_default(now, session)

@@ -31,6 +31,10 @@ class SiteStore:
         """Whether the customer has a site, other than this one."""
         return await self._sites.count({"_id": {"$ne": site_id}}, limit=1, session=session) > 0
 
+    async def has(self, count: int, session: Session) -> bool:
+        """Whether the customer has that many sites."""
+        return await self._sites.count({}, limit=count, session=session) >= count
+
     async def insert(self, document: Document, session: Session) -> None:
         """Keep a new site."""
         await self._sites.insert_one(document, session=session)

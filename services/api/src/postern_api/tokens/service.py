@@ -9,7 +9,7 @@ from postern_api.auth.service import token_document
 from postern_api.customers.store import CustomerStore
 from postern_api.http.etag import IfMatch
 from postern_api.http.pagination import Order
-from postern_api.http.problems import forbidden, invalid, not_found
+from postern_api.http.problems import forbidden, invalid, limit_reached, not_found
 from postern_api.tenancy import Caller, Tenant
 from postern_api.tokens.schemas import SORTS, NewCustomerToken, NewToken, TokenList
 from postern_api.tokens.store import OwnedTokens
@@ -52,6 +52,11 @@ async def _found(store: OwnedTokens, token_id: str) -> Document:
     return found
 
 
+async def _check_limit(store: OwnedTokens, limit: int, session: Session) -> None:
+    if await store.has(limit, session):
+        raise limit_reached("tokens", limit)
+
+
 def _bound(principal: Principal) -> datetime | None:
     return principal.expires_at if principal.is_token else None
 
@@ -85,7 +90,12 @@ class OwnTokens:
             ancestors=ancestors,
         )  # fmt: skip
         document["customer_ids"] = sorted(principal.customer_ids)
-        await resources.transact(lambda session: self._store.insert(document, session))
+
+        async def work(session: Session) -> None:
+            await _check_limit(self._store, resources.settings.api_max_tokens, session)
+            await self._store.insert(document, session)
+
+        await resources.transact(work)
         return document, text
 
     async def get(self, token_id: str) -> Document:
@@ -131,6 +141,7 @@ class CustomerTokens:
         async def work(session: Session) -> None:
             if await CustomerStore(resources.mongo).lock(tenant.customer_id, session) is None:
                 raise not_found()
+            await _check_limit(self._store, resources.settings.api_max_tokens, session)
             await self._store.insert(document, session)
             await resources.emit(session, self._changed(document["_id"], "created"))
 

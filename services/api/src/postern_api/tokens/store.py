@@ -23,6 +23,10 @@ class OwnedTokens:
         """The filter for the owner's tokens."""
         return dict(self._owner)
 
+    async def has(self, count: int, session: Session) -> bool:
+        """Whether the owner has that many tokens."""
+        return await self._tokens.count(self._owner, limit=count, session=session) >= count
+
     async def insert(self, document: dict[str, Any], session: Session) -> None:
         """Keep a new token."""
         await self._tokens.insert_one(document, session=session)

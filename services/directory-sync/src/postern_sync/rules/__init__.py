@@ -1,0 +1,1 @@
+"""What is decided about a directory's entries, without any I/O."""

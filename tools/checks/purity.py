@@ -25,5 +25,5 @@ def _allowed(module: str, package: str) -> bool:
     if top == "postern_common":
         return not rest or rest.split(".")[0] in ALLOWED_COMMON
     if top == package:
-        return not rest or rest.split(".")[0] == "rules"
+        return not rest or "rules" in rest.split(".")
     return top == "pydantic" or (top in sys.stdlib_module_names and top not in IMPURE_STANDARD)

@@ -37,6 +37,7 @@ class Collections(StrEnum):
     AGENTS = "agents"
     IMPORTS = "imports"
     IMPORT_ROWS = "import_rows"
+    IMPORT_CHUNKS = "import_chunks"
     DISCOVERIES = "discoveries"
     MESSAGES = "messages"
     BODIES = "bodies"

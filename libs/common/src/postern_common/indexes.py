@@ -77,6 +77,7 @@ STORED: Final[dict[Collections, Stored]] = {
             Index((("customer_id", 1), ("email_key", 1)), unique=True),
             Index((("customer_id", 1), ("last_name", 1), ("_id", 1))),
             Index((("customer_id", 1), ("state", 1), ("_id", 1))),
+            Index((("customer_id", 1), ("kind", 1))),
             Index((("due_at", 1),), where={"state": "flagged"}),
             Index((("customer_id", 1), ("external_id", 1)), unique=True, where={"external_id": {"$type": "string"}}),
         ),
@@ -155,7 +156,21 @@ STORED: Final[dict[Collections, Stored]] = {
         ),
     ),
     Collections.IMPORTS: Stored(
-        "api", True, (Index((("customer_id", 1), ("_id", 1))), Index((("delete_at", 1),), expire_after=NOW))
+        "api",
+        True,
+        (
+            Index((("customer_id", 1), ("_id", 1))),
+            Index((("lease_until", 1),), where={"is_open": True}),
+            Index((("delete_at", 1),), expire_after=NOW),
+        ),
+    ),
+    Collections.IMPORT_CHUNKS: Stored(
+        "api",
+        True,
+        (
+            Index((("customer_id", 1), ("import_id", 1), ("number", 1)), unique=True),
+            Index((("delete_at", 1),), expire_after=NOW),
+        ),
     ),
     Collections.IMPORT_ROWS: Stored(
         "api",

@@ -8,6 +8,7 @@ before it is published. An event may be published twice, never not at all.
 
 import asyncio
 import random
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Final, Protocol
 
@@ -44,23 +45,32 @@ async def append(
     mongo: Mongo, session: Session, event: Event, *, service: str, cause: Envelope | None = None
 ) -> Envelope:
     """Put `event` into the outbox within the transaction of `session`."""
-    now = mongo.clock.now()
-    envelope = Envelope.of(event, service=service, now=now, traceparent=telemetry.traceparent(), cause=cause)
-    await mongo.collection(Collections.OUTBOX, PLATFORM).insert_one(
-        {
-            "_id": envelope.id,
-            "customer_id": event.customer_id,
-            "name": event.name(),
-            "envelope": envelope.to_document(),
-            "state": "pending",
-            "created_at": now,
-            "claim": None,
-            "claimed_until": FREE,
-            "sent_at": None,
-        },
-        session=session,
-    )
-    return envelope
+    return (await append_all(mongo, session, [event], service=service, cause=cause))[0]
+
+
+async def append_all(
+    mongo: Mongo, session: Session, events: Sequence[Event], *, service: str, cause: Envelope | None = None
+) -> list[Envelope]:
+    """Put the events of one transaction into the outbox in one write; there is at least one."""
+    now, traceparent = mongo.clock.now(), telemetry.traceparent()
+    envelopes = [Envelope.of(event, service=service, now=now, traceparent=traceparent, cause=cause) for event in events]
+    waiting = [_waiting(event, envelope, now) for event, envelope in zip(events, envelopes, strict=True)]
+    await mongo.collection(Collections.OUTBOX, PLATFORM).insert_many(waiting, session=session)
+    return envelopes
+
+
+def _waiting(event: Event, envelope: Envelope, now: datetime) -> dict[str, object]:
+    return {
+        "_id": envelope.id,
+        "customer_id": event.customer_id,
+        "name": event.name(),
+        "envelope": envelope.to_document(),
+        "state": "pending",
+        "created_at": now,
+        "claim": None,
+        "claimed_until": FREE,
+        "sent_at": None,
+    }
 
 
 class OutboxRelay:

@@ -1,6 +1,7 @@
 """Puts the API together: the application with its routes, and the process around it."""
 
 import asyncio
+import re
 from collections.abc import Callable
 from typing import Final
 
@@ -16,8 +17,12 @@ from postern_api.customers import routes as customers
 from postern_api.directory import routes as directory
 from postern_api.domains import routes as domains
 from postern_api.http import docs, problems
-from postern_api.http.middleware import Surroundings
+from postern_api.http.middleware import UPLOAD_SECONDS, Bounds, Surroundings, Uploads
 from postern_api.http.openapi import describe
+from postern_api.imports import export_routes as exports
+from postern_api.imports import routes as imports
+from postern_api.imports import upload_routes as uploads
+from postern_api.imports.worker import ImportWorker
 from postern_api.me import routes as me
 from postern_api.messages import routes as messages
 from postern_api.resources import SERVICE, Resources
@@ -37,8 +42,12 @@ from postern_common.telemetry import configure_logging, package_version
 
 log = structlog.get_logger(__name__)
 RETRY_SECONDS: Final = 1.0
+UPLOAD_PATHS: Final = (re.compile(r"/v1/customers/[^/]+/imports"),)
+# One long import must not hold up everybody else's.
+IMPORT_WORKERS: Final = 2
 MAX_HEAD_BYTES: Final = 64 * 1024
-ROUTERS = (auth, me, customers, tokens, domains, sites, users, directory, messages, docs)
+# The export stands before the users: its last part would be taken for a user's id.
+ROUTERS = (auth, me, customers, tokens, domains, sites, exports, uploads, imports, users, directory, messages, docs)
 
 
 def create_app(resources: Resources | None = None) -> FastAPI:
@@ -62,6 +71,7 @@ def create_app(resources: Resources | None = None) -> FastAPI:
         max_body_bytes=settings.api_max_body_bytes if settings else MEBIBYTE,
         max_requests=settings.api_max_requests if settings else 1,
         strict_transport=settings.is_production if settings else True,
+        uploads=Uploads(UPLOAD_PATHS, Bounds(settings.api_max_import_bytes, UPLOAD_SECONDS)) if settings else None,
     )
     app.openapi = lambda: describe(app)  # type: ignore[method-assign]
     return app
@@ -122,6 +132,8 @@ def assemble(settings: ApiSettings) -> Runtime:
     runtime.add_task("http", serve)
     runtime.add_task("bus", bus.run)
     runtime.add_task("outbox", relay.run)
+    for number in range(IMPORT_WORKERS):
+        runtime.add_task(f"imports-{number}", ImportWorker(resources).run)
     runtime.add_check("database", mongo.ping)
     runtime.add_check("prepared", check_prepared)
     runtime.on_drain("http", stop_serving)

@@ -37,6 +37,13 @@ class ApiSettings(CommonSettings):
         description="Largest message size that a customer may set, in octets.",
     )
     api_max_body_bytes: int = Field(MEBIBYTE, ge=4096, le=64 * MEBIBYTE, description="Largest request body, in octets.")
+    api_max_import_bytes: int = Field(
+        32 * MEBIBYTE,
+        ge=MEBIBYTE,
+        le=512 * MEBIBYTE,
+        description="Largest file of users that may be uploaded, in octets.",
+    )
+    api_max_imports: int = Field(50, ge=1, le=10_000, description="Imports that are kept for a customer at once.")
     api_max_requests: int = Field(
         400, ge=10, le=100_000, description="Requests that are answered at once; further ones get 503 at once."
     )

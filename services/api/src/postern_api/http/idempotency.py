@@ -23,6 +23,7 @@ from fastapi.routing import APIRoute
 from postern_api.auth.roles import Principal
 from postern_api.http.problems import Problem, conflict, invalid
 from postern_api.http.store import IdempotencyStore
+from postern_api.http.uploads import close_body, hash_of_body
 from postern_api.resources import Resources, beside
 from postern_common.errors import Temporary
 from postern_common.ids import new_id
@@ -82,7 +83,7 @@ async def begin(request: Request, principal: Principal, resources: Resources) ->
         return
     if not 0 < len(given) <= MAX_KEY or not given.isprintable():
         raise invalid(f"Idempotency-Key needs 1 to {MAX_KEY} printable characters.", "/Idempotency-Key")
-    body_hash = hashlib.sha256(await request.body()).hexdigest()
+    body_hash = await hash_of_body(request)
     place = f"{principal.id}\0{request.url.path}\0{request.url.query}\0{given}"
     key = hashlib.sha256(place.encode()).hexdigest()
     now, claim = resources.now(), new_id("evt")
@@ -162,5 +163,22 @@ class IdempotentRoute(APIRoute):
             if claim is not None:
                 await claim.finish(response)
             return response
+
+        return handle
+
+
+class UploadRoute(IdempotentRoute):
+    """A route whose body goes to disk (`uploads.py`), and is gone with the request."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """Wrap the route's handler."""
+        handler = super().get_route_handler()
+
+        async def handle(request: Request) -> Response:
+            request.state.is_upload = True
+            try:
+                return await handler(request)
+            finally:
+                close_body(request)
 
         return handle

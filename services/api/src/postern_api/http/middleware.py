@@ -6,6 +6,7 @@ import asyncio
 import re
 import time
 from collections.abc import MutableMapping
+from dataclasses import dataclass
 from typing import Any, Final
 
 import structlog
@@ -35,14 +36,40 @@ _SAFE: Final = {
 
 
 BODY_SECONDS: Final = 30.0
+UPLOAD_SECONDS: Final = 180.0
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """How large a body may be, and in which time it must be there."""
+
+    octets: int
+    seconds: float = BODY_SECONDS
+
+
+@dataclass(frozen=True, slots=True)
+class Uploads:
+    """The paths that take files: `paths` are patterns of whole paths, for POST."""
+
+    paths: tuple[re.Pattern[str], ...]
+    bounds: Bounds
 
 
 class Surroundings:
     """Outermost layer of the application; nothing passes it without an answer."""
 
-    def __init__(self, app: ASGIApp, *, max_body_bytes: int, max_requests: int, strict_transport: bool) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        max_body_bytes: int,
+        max_requests: int,
+        strict_transport: bool,
+        uploads: Uploads | None = None,
+    ) -> None:
         self._app = app
-        self._max_body = max_body_bytes
+        self._bounds = Bounds(max_body_bytes)
+        self._uploads = uploads
         self._max_requests = max_requests
         self._strict_transport = strict_transport
         self._requests = 0
@@ -68,19 +95,25 @@ class Surroundings:
             _log(scope["method"], inner, answer.status, time.monotonic() - started)
 
     async def _guarded(self, scope: Scope, receive: Receive, answer: "_Answer", headers: Headers) -> None:
-        limit = self._max_body
+        bounds = self._bounds_of(scope)
         try:
             if self._requests > self._max_requests and scope["path"] != "/livez":
                 raise Temporary("as many requests at once as may be")
             length = headers.get("content-length", "0")
-            if length.isascii() and length.isdigit() and int(length[:20]) > limit:
-                raise _too_large(limit)
-            await self._app(scope, _bounded(receive, limit), answer.send)
+            if length.isascii() and length.isdigit() and int(length[:20]) > bounds.octets:
+                raise _too_large(bounds.octets)
+            await self._app(scope, _bounded(receive, bounds), answer.send)
         except Exception as error:
             if answer.status:
                 log.error("failed_after_answer_began", exc_info=error)
                 return
             await _response_to(error)(scope, receive, answer.send)
+
+    def _bounds_of(self, scope: Scope) -> Bounds:
+        uploads = self._uploads
+        if uploads is not None and scope["method"] == "POST" and any(p.fullmatch(scope["path"]) for p in uploads.paths):
+            return uploads.bounds
+        return self._bounds
 
     def _headers(self, request_id: str, traceparent: str) -> dict[str, str]:
         added = {**_SAFE, "X-Request-Id": request_id, "traceparent": traceparent}
@@ -117,10 +150,10 @@ def _as_scope(message: Message) -> MutableMapping[str, Any]:
     return message
 
 
-def _bounded(receive: Receive, limit: int) -> Receive:
-    """Reads a body of at most `limit` octets that is there in time."""
+def _bounded(receive: Receive, bounds: Bounds) -> Receive:
+    """Reads a body that is no larger than it may be, and is there in time."""
     taken, is_whole = 0, False
-    end = asyncio.get_running_loop().time() + BODY_SECONDS
+    end = asyncio.get_running_loop().time() + bounds.seconds
 
     async def read() -> Message:
         nonlocal taken, is_whole
@@ -130,11 +163,11 @@ def _bounded(receive: Receive, limit: int) -> Receive:
             async with asyncio.timeout_at(end):
                 message = await receive()
         except TimeoutError:
-            text = f"The body was not there within {BODY_SECONDS:.0f} seconds."
+            text = f"The body was not there within {bounds.seconds:.0f} seconds."
             raise Rejected("request-timeout", text, status=408) from None
         taken += len(message.get("body", b""))
-        if taken > limit:
-            raise _too_large(limit)
+        if taken > bounds.octets:
+            raise _too_large(bounds.octets)
         is_whole = not message.get("more_body", False)
         return message
 

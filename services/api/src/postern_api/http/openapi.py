@@ -22,6 +22,7 @@ _STATUS: Final[dict[int, tuple[str, str, str]]] = {
         "It has changed since you read it. Read it again.",
     ),
     413: ("body-too-large", "The body is too large.", "A request's body may have 1048576 octets at most."),
+    415: ("unsupported-media-type", "The kind of body is not taken.", "Send a file, text/csv or application/json."),
     422: ("invalid-request", "The request has mistakes.", "/name: Field required"),
     428: ("precondition-required", "If-Match is missing.", "Send the ETag of what you have read in If-Match."),
     429: ("rate-limited", "Too many requests.", "10 domains are being looked at for you already."),
@@ -63,6 +64,10 @@ TAGS: Final = [
     {"name": "Domains", "description": "Domains, and the proof by DNS that they are the customer's."},
     {"name": "Sites", "description": "Where a customer's mail is delivered to."},
     {"name": "Users", "description": "Mailbox owners and their addresses."},
+    {
+        "name": "Imports",
+        "description": "Users from CSV and XLSX files, reviewed before anything is saved; export and samples.",
+    },
     {"name": "Directory", "description": "Synchronisation with a directory."},
     {"name": "Messages", "description": "What happened to each message."},
     {"name": "Service", "description": "The API about itself."},

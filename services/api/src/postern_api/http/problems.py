@@ -44,6 +44,7 @@ TITLES: Final[dict[str, str]] = {
     "idempotency-answer-lost": "The first answer is lost",
     "idempotency-in-progress": "The first request is still running",
     "idempotency-key-reused": "The key belongs to another request",
+    "import-unreadable": "The file cannot be read as users",
     "internal-error": "Something went wrong",
     "invalid-address": "Not an address",
     "invalid-cursor": "Not a cursor of this list",

@@ -64,8 +64,9 @@ class Served:
             body = {"email": "ann@acme.com", "first_name": "Ann", "last_name": "Lee"}
             user = client.post(f"{customer}/users", json=body).json()
             run = client.post(f"{customer}/directory/sync").json()
+            imported = client.post(f"{customer}/imports", json={"text": "bob@acme.com"}).json()
         self.ids = {"c": customer.rsplit("/", 1)[-1], "name": "acme.com"}
-        self.ids |= {"sites": site["id"], "users": user["id"], "runs": run["id"]}
+        self.ids |= {"sites": site["id"], "users": user["id"], "runs": run["id"], "imports": imported["id"]}
 
     def stop(self) -> None:
         """End it."""

@@ -67,6 +67,8 @@ def test_examples_fit_their_schemas(operation):
 def test_inputs_refuse_unknown_fields(operation):
     for media in operation.get("requestBody", {}).get("content", {}).values():
         for schema in media["schema"].get("anyOf", [media["schema"]]):
-            if schema.get("type") != "null":
-                named = DOCUMENT["components"]["schemas"][schema["$ref"].rsplit("/", 1)[1]]
-                assert named["additionalProperties"] is False
+            if schema.get("type") in {"null", "string"}:  # a body that is absent, or a file as it is
+                continue
+            if "$ref" in schema:
+                schema = DOCUMENT["components"]["schemas"][schema["$ref"].rsplit("/", 1)[1]]
+            assert schema["additionalProperties"] is False

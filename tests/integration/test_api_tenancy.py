@@ -36,7 +36,9 @@ async def whole_customer(api, name):
     made = (await api.post(f"{customer}/users", user, expect=201)).json()
     run = (await api.post(f"{customer}/directory/sync", expect=202)).json()
     token = (await api.post(f"{customer}/tokens", {"name": "t", "role": "customer_admin"}, expect=201)).json()
+    imported = (await api.post(f"{customer}/imports", {"text": f"bob@{name.lower()}.com"}, expect=202)).json()
     ids = {"sites": site["id"], "users": made["id"], "runs": run["id"], "tokens": token["id"]}
+    ids |= {"imports": imported["id"]}
     return customer, token["token"], ids
 
 

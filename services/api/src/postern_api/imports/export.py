@@ -13,7 +13,7 @@ from postern_api.imports.rules.columns import TEXTS
 from postern_api.imports.rules.review import Sites
 from postern_api.imports.rules.rows import MAX_ALIASES, export_cells, export_header
 from postern_api.imports.store import PeopleStore
-from postern_api.imports.workbook import workbook_of, write_workbook
+from postern_api.imports.workbook_writer import workbook_of, write_workbook
 from postern_api.tenancy import Tenant
 
 Document = dict[str, Any]

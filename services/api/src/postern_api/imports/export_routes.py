@@ -10,7 +10,7 @@ from postern_api.http.idempotency import IdempotentRoute
 from postern_api.http.openapi import PUBLIC, answers
 from postern_api.imports.export import Export, sample_csv, sample_xlsx
 from postern_api.imports.schemas import ExportQuery
-from postern_api.imports.workbook import MEDIA_TYPE as XLSX
+from postern_api.imports.workbook_writer import MEDIA_TYPE as XLSX
 from postern_api.tenancy import Tenant, customer_scope, public
 
 CSV: Final = "text/csv"

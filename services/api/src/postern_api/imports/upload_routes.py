@@ -24,7 +24,7 @@ from postern_api.imports.schemas import (
     to_import,
 )
 from postern_api.imports.service import Imports, Sent
-from postern_api.imports.workbook import MEDIA_TYPE as XLSX
+from postern_api.imports.workbook_writer import MEDIA_TYPE as XLSX
 from postern_api.tenancy import Tenant, customer_scope
 
 router = APIRouter(prefix="/v1/customers/{c}/imports", tags=["Imports"], route_class=UploadRoute)

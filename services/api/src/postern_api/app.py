@@ -16,6 +16,7 @@ from postern_api.auth.service import Authenticator
 from postern_api.customers import routes as customers
 from postern_api.directory import routes as directory
 from postern_api.domains import routes as domains
+from postern_api.groups import routes as groups
 from postern_api.http import docs, problems
 from postern_api.http.middleware import UPLOAD_SECONDS, Bounds, Surroundings, Uploads
 from postern_api.http.openapi import describe
@@ -23,6 +24,7 @@ from postern_api.imports import export_routes as exports
 from postern_api.imports import routes as imports
 from postern_api.imports import upload_routes as uploads
 from postern_api.imports.worker import ImportWorker
+from postern_api.licences import routes as licences
 from postern_api.me import routes as me
 from postern_api.messages import routes as messages
 from postern_api.resources import SERVICE, Resources
@@ -47,7 +49,10 @@ UPLOAD_PATHS: Final = (re.compile(r"/v1/customers/[^/]+/imports"),)
 IMPORT_WORKERS: Final = 2
 MAX_HEAD_BYTES: Final = 64 * 1024
 # The export stands before the users: its last part would be taken for a user's id.
-ROUTERS = (auth, me, customers, tokens, domains, sites, exports, uploads, imports, users, directory, messages, docs)
+ROUTERS = (
+    auth, me, customers, tokens, domains, sites, exports, uploads, imports, users, groups, licences, directory,
+    messages, docs,
+)  # fmt: skip
 
 
 def create_app(resources: Resources | None = None) -> FastAPI:

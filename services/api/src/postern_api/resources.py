@@ -29,7 +29,8 @@ T = TypeVar("T")
 class Resources:
     """The shared parts; `kick` wakes the relay that publishes committed events.
 
-    `verifications` counts, for each customer, the requests that wait here for a verifier's answer.
+    `verifications` counts, for each customer, the requests that wait here for a verifier's answer, `questions` those
+    that wait for a directory's.
     """
 
     settings: ApiSettings
@@ -39,6 +40,7 @@ class Resources:
     prober: "Prober"
     kick: Callable[[], None]
     verifications: Counter[str] = field(default_factory=Counter)
+    questions: Counter[str] = field(default_factory=Counter)
 
     def now(self) -> datetime:
         """The time by this machine, as fine as the database keeps it."""

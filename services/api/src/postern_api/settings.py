@@ -72,6 +72,18 @@ class ApiSettings(CommonSettings):
     api_verify_wait_seconds: float = Field(
         30.0, gt=0, le=60, description="How long a verify request waits for its answer."
     )
+    api_max_directory_questions: int = Field(
+        4, ge=1, le=1000, description="Tests of a directory and looks at its entries that one customer has at once."
+    )
+    api_directory_wait_seconds: float = Field(
+        25.0, gt=0, le=60, description="How long a test of a directory, or a look at its entries, waits for its answer."
+    )
+    api_approval_wait_seconds: float = Field(
+        20.0, gt=0, le=60, description="How long an approval of a plan waits for what comes of it."
+    )
+    api_max_directory_rules: int = Field(
+        10_000, ge=1, le=100_000, description="Exceptions, and additions, that a customer may have."
+    )
     api_trusted_proxies: str = Field("", description="Proxies whose X-Forwarded-For is believed, comma separated.")
     api_own_mx_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="This deployment's own MX hosts, comma separated: no site may point at them."

@@ -25,6 +25,7 @@ class Permission(StrEnum):
     CUSTOMERS_WRITE = "customers:write"
     CUSTOMERS_CREATE = "customers:create"
     CUSTOMERS_DELETE = "customers:delete"
+    LICENCES_READ = "licences:read"
     LICENCES_WRITE = "licences:write"
     TOKENS_READ = "tokens:read"
     TOKENS_WRITE = "tokens:write"

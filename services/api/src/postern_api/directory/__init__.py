@@ -1,1 +1,1 @@
-"""Runs of directory synchronisation."""
+"""Directory synchronisation as administrators see it: settings, runs and plans, questions, conflicts (SPEC S)."""

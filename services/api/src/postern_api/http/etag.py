@@ -68,6 +68,11 @@ class IfMatch:
         if "*" not in self._tags and tag(version) not in {_OBSERVED.sub('"', one) for one in self._tags}:
             raise stale()
 
+    def check_nothing(self) -> None:
+        """Raise 412 where nothing is there and the caller has seen something; `*` takes whatever is there."""
+        if "*" not in self._tags:
+            raise stale()
+
 
 def _required(
     if_match: Annotated[
@@ -84,3 +89,20 @@ def _required(
 
 
 Condition = Annotated[IfMatch, Depends(_required)]
+
+
+def _optional(
+    if_match: Annotated[
+        str | None,
+        Header(
+            max_length=200,
+            description="The `ETag` of what you have read, where there is something already.",
+            examples=['"3"'],
+            json_schema_extra={"x-optional": True},
+        ),
+    ] = None,
+) -> IfMatch | None:
+    return None if if_match is None else IfMatch(if_match)
+
+
+OptionalCondition = Annotated[IfMatch | None, Depends(_optional)]

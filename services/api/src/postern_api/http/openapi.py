@@ -69,6 +69,8 @@ TAGS: Final = [
         "description": "Users from CSV and XLSX files, reviewed before anything is saved; export and samples.",
     },
     {"name": "Directory", "description": "Synchronisation with a directory."},
+    {"name": "Groups", "description": "Distribution lists and groups with their members."},
+    {"name": "Licences", "description": "How many users there may be."},
     {"name": "Messages", "description": "What happened to each message."},
     {"name": "Service", "description": "The API about itself."},
 ]
@@ -80,6 +82,11 @@ PUBLIC: Final = {"x-public": True}
 def answers(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """The problems that a route answers with; those of every route are added by `describe`."""
     return {status: _answer(status) for status in statuses}
+
+
+def tagged(status: int) -> dict[int | str, dict[str, Any]]:
+    """For a single thing whose path ends in no id: its answer carries its tag."""
+    return {status: {"headers": {"ETag": dict(_ETAG)}}}
 
 
 def _answer(status: int) -> dict[str, Any]:
@@ -159,7 +166,8 @@ def _complete(method: str, operation: dict[str, Any]) -> None:
         operation.setdefault("parameters", []).append(dict(_IDEMPOTENCY_KEY))
     for parameter in operation.get("parameters", ()):
         if parameter["name"].lower() == "if-match":
-            parameter |= {"name": "If-Match", "required": True, "example": '"3"'}
+            is_required = not parameter["schema"].pop("x-optional", False)
+            parameter |= {"name": "If-Match", "required": is_required, "example": '"3"'}
             parameter["schema"] = {"type": "string", "maxLength": 200}
     if method == "patch":
         content = operation["requestBody"]["content"]

@@ -30,15 +30,20 @@ MAX_ERRORS: Final = 50
 MAX_POINTER: Final = 300
 
 TITLES: Final[dict[str, str]] = {
+    "addition-exists": "The addition is there already",
     "address-taken": "The address is in use",
     "body-too-large": "The request is too large",
+    "confirmation-required": "The consequences must be confirmed",
     "csrf-failed": "The request did not prove that it comes from the portal",
     "customer-not-empty": "The customer still holds something",
     "customer-suspended": "The customer is suspended",
     "default-site": "The default site is needed",
     "deletion-too-soon": "The deletion would come too soon",
+    "directory-not-configured": "No directory is set up",
     "domain-exists": "The domain is there already",
     "domain-not-managed": "The domain is not one of the customer's",
+    "domain-not-verified": "The domain is not proven yet",
+    "exception-exists": "The exception is there already",
     "forbidden": "No right to do this",
     "host-refused": "The host may not be used",
     "idempotency-answer-lost": "The first answer is lost",
@@ -55,6 +60,7 @@ TITLES: Final[dict[str, str]] = {
     "method-not-allowed": "The method is not allowed here",
     "not-found": "There is no such thing",
     "own-mx": "The host is this gateway itself",
+    "plan-stale": "The plan no longer holds",
     "precondition-failed": "The thing has changed",
     "precondition-required": "If-Match is needed",
     "rate-limited": "Too many requests",

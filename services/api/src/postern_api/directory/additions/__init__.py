@@ -1,0 +1,1 @@
+"""Addresses added by hand that take part in the synchronisation."""

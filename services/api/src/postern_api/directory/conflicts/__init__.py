@@ -1,0 +1,1 @@
+"""Users that synced before and are gone from the directory."""

@@ -1,0 +1,1 @@
+"""What the synchronisation leaves out, whatever the filter says."""

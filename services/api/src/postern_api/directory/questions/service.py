@@ -1,0 +1,102 @@
+"""Questions to a directory: put for directory-sync, which can reach it, and waited for.
+
+A question carries the settings to use, its secrets sealed for its own place, and is removed with its answer.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any, Final, Literal
+
+from postern_api.directory.questions.schemas import EntryQuery
+from postern_api.directory.questions.store import QuestionStore
+from postern_api.directory.settings.credentials import check_usable
+from postern_api.directory.settings.schemas import DirectoryInput
+from postern_api.directory.settings.service import NAMES, Directories
+from postern_api.directory.waiting import first_of
+from postern_api.http.problems import Problem, conflict, invalid, rate_limited
+from postern_api.tenancy import Tenant
+from postern_common.errors import Temporary
+from postern_common.ids import new_id
+
+Document = dict[str, Any]
+RETRY_SECONDS: Final = 10
+KEPT: Final = timedelta(minutes=2)
+
+
+class Questions:
+    """What one customer asks of a directory."""
+
+    def __init__(self, tenant: Tenant) -> None:
+        self._tenant = tenant
+        self._resources = tenant.resources
+        self._store = QuestionStore(tenant.resources.mongo, tenant.scope)
+        self._directories = Directories(tenant)
+
+    async def test(self, body: DirectoryInput | None) -> Document:
+        """Try settings, or the stored ones (SPEC L1, E1)."""
+        present = await self._directories.find()
+        if body is None:
+            if present is None:
+                raise _not_configured()
+            return await self._ask("test", present["provider"], present[present["provider"]], {})
+        part = self._directories.part(body, body.provider, present)
+        if part is None:
+            raise invalid(f"Settings of {NAMES[body.provider]} are needed.", f"/{body.provider}")
+        return await self._ask("test", body.provider, part, {})
+
+    async def entries(self, query: EntryQuery) -> Document:
+        """Look at entries of the directory that is set up."""
+        present = await self._directories.find()
+        if present is None:
+            raise _not_configured()
+        wanted = {"search": (query.search or "").strip(), "kind": query.kind, "limit": query.limit}
+        return await self._ask("browse", present["provider"], present[present["provider"]], wanted)
+
+    async def _ask(self, kind: Literal["test", "browse"], provider: str, part: Document, query: Document) -> Document:
+        check_usable(provider, part)
+        with self._one_more():
+            now = await self._resources.database_now()
+            question_id = new_id("req")
+            place = f"directory_requests/{question_id}"
+            question: Document = {
+                "_id": question_id,
+                "kind": kind,
+                "provider": provider,
+                "settings": self._directories.credentials.moved(provider, part, place),
+                "query": query,
+                "state": "asked",
+                "answer": None,
+                "lease_owner": None,
+                "lease_until": None,
+                "created_at": now,
+                "expires_at": now + KEPT,
+            }
+            try:
+                await self._store.ask(question)
+                seconds = self._resources.settings.api_directory_wait_seconds
+                answer = await first_of(lambda: self._store.answer(question_id), seconds)
+            finally:
+                await self._store.forget(question_id)
+        if answer is None:
+            raise Temporary("directory-sync did not answer a question", timedelta(seconds=RETRY_SECONDS))
+        return answer
+
+    @contextmanager
+    def _one_more(self) -> Iterator[None]:
+        """Hold a place for one question; 429 where none is free."""
+        waiting, limit = self._resources.questions, self._resources.settings.api_max_directory_questions
+        customer_id = self._tenant.customer_id
+        if waiting[customer_id] >= limit:
+            raise rate_limited(f"{limit} questions to the directory wait for their answers already.", RETRY_SECONDS)
+        waiting[customer_id] += 1
+        try:
+            yield
+        finally:
+            waiting[customer_id] -= 1
+            if not waiting[customer_id]:
+                del waiting[customer_id]
+
+
+def _not_configured() -> Problem:
+    return conflict("directory-not-configured", "Set up the directory first, or send the settings to test.")

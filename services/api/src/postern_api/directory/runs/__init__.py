@@ -1,0 +1,1 @@
+"""Runs of directory synchronisation, and the decisions on their plans."""

@@ -1,0 +1,1 @@
+"""Distribution lists and groups, and who is in them."""

@@ -9,7 +9,7 @@ from postern_api.imports import applying, reviewing
 from postern_api.imports.applying import Application
 from postern_api.imports.export import sample_csv, sample_xlsx
 from postern_api.imports.rules.rows import export_header
-from postern_api.imports.store import ImportStore
+from postern_api.imports.store import ImportStore, PeopleStore
 from postern_api.imports.table import Table, TextSource
 from postern_api.imports.workbook import WorkbookSource
 from postern_api.imports.workbook_writer import MEDIA_TYPE
@@ -149,6 +149,25 @@ async def test_a_worker_whose_lease_went_to_another_changes_nothing_more(api, cu
     done = await state(api, path)
     assert (done["state"], done["results"]["created"]) == ("applied", 25)
     assert len(await api.events("UserAdded")) == 25
+
+
+@pytest.mark.spec("U3", "U4")
+async def test_an_address_that_is_taken_within_the_same_moment_leaves_out_its_row_alone(api, customer, monkeypatch):
+    path = await send(api, customer, text_of(5))
+    await work(api)
+    taker = {"email": "eve@acme.com", "first_name": "", "last_name": "", "aliases": ["user3@acme.com"]}
+    await api.post(f"{customer}/users", taker, expect=201)
+    await api.post(f"{path}/apply", expect=202)
+
+    async def nobody_yet(self, keys, session=None):
+        return {}
+
+    with monkeypatch.context() as patch:
+        patch.setattr(PeopleStore, "owners", nobody_yet)
+        await work(api)
+    assert (await state(api, path))["results"] == {"created": 4, "updated": 0, "stale": 1, "left_out": 0}
+    (row,) = (await api.get(f"{path}/rows?result=stale")).json()["items"]
+    assert (row["email"], row["result_reason"]) == ("user3@acme.com", "An address is in use since the review.")
 
 
 @pytest.mark.spec("U3")

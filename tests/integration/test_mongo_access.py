@@ -150,3 +150,22 @@ async def test_due_times_follow_the_databases_clock_and_a_clock_far_off_is_refus
     monkeypatch.setattr("postern_common.mongo.datetime", HourAhead)
     with pytest.raises(ClockSkew):
         await mongo.now()
+
+
+async def test_many_documents_of_which_one_is_there_already_are_refused_like_one(mongo):
+    sites = mongo.collection(Collections.SITES, TenantScope("cus_a"))
+    await sites.insert_one({"_id": "sit_1", "is_default": True})
+    with pytest.raises(DuplicateKey) as refused:
+        await sites.insert_many([{"_id": "sit_2"}, {"_id": "sit_3", "is_default": True}])
+    assert refused.value.details["keyValue"] == {"customer_id": "cus_a"}
+
+
+@pytest.mark.spec("T2")
+async def test_many_changes_in_one_request_stay_with_their_tenant(mongo):
+    ours = mongo.collection(Collections.SITES, TenantScope("cus_a"))
+    theirs = mongo.collection(Collections.SITES, TenantScope("cus_b"))
+    await ours.insert_many([{"_id": "sit_1", "n": 0}, {"_id": "sit_2", "n": 0}])
+    changes = [({"_id": "sit_1"}, {"$set": {"n": 1}}), ({"_id": "sit_2"}, {"$set": {"n": 2}})]
+    assert await theirs.update_each(changes) == 0
+    assert await ours.update_each(changes) == 2
+    assert [site["n"] for site in await ours.find({}, limit=9, sort=[("_id", 1)])] == [1, 2]

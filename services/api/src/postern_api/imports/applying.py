@@ -160,16 +160,19 @@ class Application:
 
     async def _write(self, changes: Changes, found: Found, session: Session) -> None:
         added = list(changes.addresses)
-        for row, values, addresses in changes.updates:
-            user = found.users[row["user_id"]]
+        removed: list[str] = []
+        for row, _, addresses in changes.updates:
             if addresses is not None:
-                wanted = set(addresses.keys)
+                user, wanted = found.users[row["user_id"]], set(addresses.keys)
                 had = {user["email_key"], *(alias["key"] for alias in user["aliases"])}
-                await self._people.remove_addresses(user["_id"], sorted(had - wanted), session)
+                removed += sorted(had - wanted)
                 fresh = addresses.documents(user["_id"], found.states)
                 added += [address for address in fresh if address["key"] not in had]
-            if not await self._people.change(user["_id"], row["user_version"], values, session):
-                raise RuntimeError("a user changed although the customer is locked")
+        if removed:
+            await self._people.remove_addresses(removed, session)
+        updates = [(row["user_id"], row["user_version"], values) for row, values, _ in changes.updates]
+        if updates and not await self._people.change(updates, session):
+            raise RuntimeError("a user changed within the transaction that has read it")
         await self._people.insert(changes.users, added, session)
         if changes.events:
             await outbox.append_all(self._resources.mongo, session, changes.events, service=SERVICE)

@@ -18,6 +18,7 @@ from postern_api.tenancy import Tenant
 
 Document = dict[str, Any]
 BATCH: Final = 200
+BATCH_SECONDS: Final = 60.0
 PIECE: Final = 256 * 1024
 MARK: Final = "\ufeff"  # without it Excel takes a CSV file for Windows-1252
 SAMPLE: Final = (
@@ -65,7 +66,8 @@ class Export:
 
         def rows() -> Iterator[Sequence[str]]:
             # The thread that writes asks the loop for more: neither holds more than one batch.
-            while (batch := asyncio.run_coroutine_threadsafe(next_batch(), loop).result()) is not None:
+            # One that asks a loop which has ended gives up, rather than hold up the end of the process.
+            while (batch := asyncio.run_coroutine_threadsafe(next_batch(), loop).result(BATCH_SECONDS)) is not None:
                 yield from batch
 
         await asyncio.to_thread(write_workbook, file, rows())

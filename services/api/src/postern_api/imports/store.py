@@ -187,15 +187,17 @@ class PeopleStore:
         if addresses:
             await self._addresses.insert_many(addresses, session=session)
 
-    async def change(self, user_id: str, version: int, changes: Mapping[str, Any], session: Session) -> bool:
-        """Change the version that was reviewed; False if it has moved."""
-        update = {"$set": dict(changes), "$inc": {"version": 1}}
-        return bool(await self._users.update_one({"_id": user_id, "version": version}, update, session=session))
+    async def change(self, changes: Sequence[tuple[str, int, Document]], session: Session) -> bool:
+        """Change users in the versions that were reviewed: id, version, fields; False if one has moved."""
+        updates = [
+            ({"_id": user_id, "version": version}, {"$set": values, "$inc": {"version": 1}})
+            for user_id, version, values in changes
+        ]
+        return await self._users.update_each(updates, session=session) == len(updates)
 
-    async def remove_addresses(self, user_id: str, keys: Sequence[str], session: Session) -> None:
-        """Give up addresses of a user."""
-        if keys:
-            await self._addresses.delete_many({"user_id": user_id, "key": {"$in": list(keys)}}, session=session)
+    async def remove_addresses(self, keys: Sequence[str], session: Session) -> None:
+        """Give up addresses; within a customer a key has one owner."""
+        await self._addresses.delete_many({"key": {"$in": list(keys)}}, session=session)
 
     # -- for the export -----------------------------------------------------------------------------------------------
 

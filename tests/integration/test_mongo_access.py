@@ -157,6 +157,7 @@ async def test_many_documents_of_which_one_is_there_already_are_refused_like_one
     await sites.insert_one({"_id": "sit_1", "is_default": True})
     with pytest.raises(DuplicateKey) as refused:
         await sites.insert_many([{"_id": "sit_2"}, {"_id": "sit_3", "is_default": True}])
+    assert refused.value.details is not None
     assert refused.value.details["keyValue"] == {"customer_id": "cus_a"}
 
 

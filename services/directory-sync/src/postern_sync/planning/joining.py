@@ -1,0 +1,67 @@
+"""Which stored user an entry is: by identity, by immutable identity, by primary address (BEHAVIOURS 3.1).
+
+Never by display name. A rename or a move keeps the identity; a person who was made anew in the directory has another
+one and is recognised by the address; the immutable identity carries users over to another provider (B-O5).
+"""
+
+import json
+from typing import Final
+
+from postern_sync.rules.entries import Entry, SyncRules
+from postern_sync.rules.standing import standing
+from postern_sync.workspace import BATCH, Workspace
+
+_BY_EXTERNAL_ID: Final = """
+INSERT OR IGNORE INTO joined
+SELECT e.id, s.id FROM entry e JOIN stored s ON s.external_id = e.id ORDER BY e.id, s.id
+"""
+# Only where one entry and one user have it: what is ambiguous is left to the address.
+_BY_IMMUTABLE_ID: Final = """
+INSERT OR IGNORE INTO joined
+SELECT MIN(e.id), MIN(s.id) FROM entry e JOIN stored s ON s.immutable_id = e.immutable_id
+WHERE e.immutable_id IS NOT NULL
+  AND e.id NOT IN (SELECT entry_id FROM joined) AND s.id NOT IN (SELECT user_id FROM joined)
+GROUP BY e.immutable_id HAVING COUNT(*) = 1
+"""
+# A list never becomes a person, nor a person a list, because of an address alone. Entries that take part come first.
+_BY_ADDRESS: Final = """
+INSERT OR IGNORE INTO joined
+SELECT e.id, s.id FROM entry e JOIN stored s ON s.email_key = e.primary_key
+WHERE (e.kind = 'list') = (s.kind = 'list')
+  AND e.id NOT IN (SELECT entry_id FROM joined) AND s.id NOT IN (SELECT user_id FROM joined)
+ORDER BY e.standing <> 'in', e.id
+"""
+
+
+def set_standings(workspace: Workspace, rules: SyncRules) -> None:
+    """Note for every entry where it stands, and put in additions that no entry speaks for (SPEC S12)."""
+    _put_additions(workspace, rules)
+    last = ""
+    while True:
+        page = list(workspace.rows("SELECT id, data FROM entry WHERE id > ? ORDER BY id LIMIT ?", (last, BATCH)))
+        if not page:
+            return
+        found = [(standing(Entry.from_json(json.loads(data)), rules), entry_id) for entry_id, data in page]
+        workspace.db.execute("BEGIN")
+        workspace.db.executemany("UPDATE entry SET standing = ? WHERE id = ?", found)
+        workspace.db.execute("COMMIT")
+        last = page[-1][0]
+
+
+def _put_additions(workspace: Workspace, rules: SyncRules) -> None:
+    for addition in sorted(rules.additions, key=lambda addition: addition.mailbox.key):
+        key = addition.mailbox.key
+        spoken_for = next(workspace.rows("SELECT 1 FROM claim WHERE key = ? LIMIT 1", (key,)), None)
+        if spoken_for is None:
+            names = {"first_name": addition.first_name, "last_name": addition.last_name}
+            entry = Entry(
+                id=f"addition:{key}", id_kind="dn", immutable_id=None, name=addition.mailbox.address, kind="user",
+                is_disabled=False, primary=addition.mailbox, fields=names,
+            )  # fmt: skip
+            workspace.put([entry])
+
+
+def join(workspace: Workspace) -> None:
+    """Tell for each entry which stored user it is, if it is one."""
+    for statement in (_BY_EXTERNAL_ID, _BY_IMMUTABLE_ID, _BY_ADDRESS):
+        workspace.db.execute(statement)

@@ -1,0 +1,32 @@
+"""The plan's items about addresses that the directory has and no user here gets: mail for them is taken (SPEC R4)."""
+
+from typing import Final
+
+from postern_sync.planning.output import Output
+from postern_sync.rules.entries import SyncRules
+from postern_sync.rules.plan import PlanItem
+from postern_sync.workspace import Workspace
+
+# Not those that somebody has or gets: an address is known by its user then.
+_KNOW: Final = """
+SELECT l.key, l.reason FROM left_out l LEFT JOIN known k ON k.key = l.key
+WHERE (k.key IS NULL OR k.reason <> l.reason)
+  AND l.key NOT IN (SELECT key FROM held) AND l.key NOT IN (SELECT key FROM won)
+  AND l.key NOT IN (SELECT key FROM taken)
+ORDER BY l.key
+"""
+_FORGET: Final = """
+SELECT k.key, k.reason FROM known k LEFT JOIN left_out l ON l.key = k.key
+WHERE l.key IS NULL OR k.key IN (SELECT key FROM held) OR k.key IN (SELECT key FROM won)
+ORDER BY k.key
+"""
+
+
+def plan_known(workspace: Workspace, rules: SyncRules, output: Output) -> None:
+    """Compare what is left out now with what was."""
+    for key, reason in list(workspace.rows(_KNOW)):
+        if key.rpartition("@")[2] in rules.managed:
+            output.item(PlanItem(0, 0, "know", key, entry_id=key, reason=reason, change={"key": key}))
+    if rules.is_complete:
+        for key, reason in list(workspace.rows(_FORGET)):
+            output.item(PlanItem(0, 0, "forget", key, entry_id=key, reason=reason, change={"key": key}))

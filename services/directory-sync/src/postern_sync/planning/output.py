@@ -1,0 +1,54 @@
+"""Where the passes put what they find: items of the plan, what is left out, and the counts."""
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict
+from typing import Any, Final
+
+from postern_sync.rules.entries import Entry
+from postern_sync.rules.plan import PlanCounts, PlanItem
+from postern_sync.workspace import Workspace
+
+_BATCH: Final = 500
+
+
+class Output:
+    """A plan in the making. `restored` are deleted users that come back in it."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        self.counts = PlanCounts()
+        self.restored: set[str] = set()
+        self._workspace = workspace
+        self._items: list[tuple[str, str]] = []
+
+    def item(self, item: PlanItem) -> None:
+        """Put an item; its number and group come when the plan is whole."""
+        node = item.user_id or f"entry:{item.entry_id}"
+        self._items.append((node, json.dumps(_plain(item), separators=(",", ":"))))
+        if len(self._items) >= _BATCH:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what is waiting."""
+        self._workspace.db.execute("BEGIN")
+        self._workspace.db.executemany("INSERT INTO item (node, data) VALUES (?, ?)", self._items)
+        self._workspace.db.execute("COMMIT")
+        self._items.clear()
+
+    def skip(self, reason: str, entry: Entry, *, address: str = "", detail: str = "") -> None:
+        """Note that an entry, or one of its addresses, is left out."""
+        shown = address or (entry.primary.address if entry.primary else "")
+        data = {"name": entry.name, "address": shown, "other": "", "detail": detail}
+        self._workspace.db.execute("INSERT INTO skip (reason, data) VALUES (?, ?)", (reason, json.dumps(data)))
+
+    def leave_out(self, entry: Entry, reason: str) -> None:
+        """Keep taking mail for an entry that the directory has and that becomes no user (SPEC R4)."""
+        boxes = [box for box in (entry.primary, *entry.aliases) if box is not None]
+        self._known((box.key, reason) for box in boxes)
+
+    def _known(self, rows: Iterable[tuple[str, str]]) -> None:
+        self._workspace.db.executemany("INSERT OR IGNORE INTO left_out VALUES (?, ?)", rows)
+
+
+def _plain(item: PlanItem) -> dict[str, Any]:
+    return {name: value for name, value in asdict(item).items() if name not in {"seq", "group"}}

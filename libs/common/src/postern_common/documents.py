@@ -320,10 +320,7 @@ class DeletedUserDocument(TypedDict):
 
 
 class RecipientDocument(TypedDict):
-    """One recipient of a message, with the result of its last attempt.
-
-    `original` is the address as the client gave it.
-    """
+    """One recipient of a message and its last attempt's result; `original` is the address as the client gave it."""
 
     address: str
     key: str

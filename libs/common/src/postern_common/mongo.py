@@ -60,7 +60,6 @@ SOCKET_MS: Final = 30_000
 # operations under way fail then, so the socket's own timeout only bounds a server that lives but does not answer.
 HEARTBEAT_MS: Final = 2_000
 WAIT_FOR_CONNECTION_MS: Final = 5_000
-DUPLICATE_KEY: Final = 11000
 _RETRYABLE_CODES: Final = frozenset(
     {6, 7, 89, 91, 112, 189, 244, 246, 251, 262, 9001, 10107, 11600, 11602, 13435, 13436}
 )
@@ -165,18 +164,16 @@ class Scoped:
         self, documents: Sequence[Document], *, ordered: bool = True, session: Session | None = None
     ) -> None:
         """Insert several; raises `DuplicateKey` where an index forbids one."""
+        owned = [self._own(document) for document in documents]
         async with _translated(session):
             try:
-                await self._raw.insert_many(
-                    [self._own(document) for document in documents], ordered=ordered, session=session
-                )
-            except BulkWriteError as error:
-                # The driver tells many and one apart, callers need not.
-                faults = (error.details or {}).get("writeErrors", [])
-                first = next((fault for fault in faults if fault["code"] == DUPLICATE_KEY), None)
-                if first is None:
+                await self._raw.insert_many(owned, ordered=ordered, session=session)
+            except BulkWriteError as error:  # the driver tells many and one apart, callers need not
+                faults = (error.details or {}).get("writeErrors", ())
+                twice = [fault for fault in faults if fault["code"] == 11000]
+                if not twice:
                     raise
-                raise DuplicateKey(first["errmsg"], DUPLICATE_KEY, first) from error
+                raise DuplicateKey(twice[0]["errmsg"], 11000, twice[0]) from error
 
     async def update_one(
         self, query: Mapping[str, Any], change: Any, *, session: Session | None = None, **options: Any
@@ -198,10 +195,9 @@ class Scoped:
         self, changes: Sequence[tuple[Mapping[str, Any], Any]], *, session: Session | None = None
     ) -> int:
         """Change the first match of each filter, all in one request; the number of documents matched."""
+        requests = [UpdateOne(self._filter(query), change) for query, change in changes]
         async with _translated(session):
-            requests = [UpdateOne(self._filter(query), change) for query, change in changes]
-            result = await self._raw.bulk_write(requests, ordered=True, session=session)
-            return int(result.matched_count)
+            return int((await self._raw.bulk_write(requests, session=session)).matched_count)
 
     async def find_one_and_update(
         self,

@@ -32,7 +32,8 @@ WHERE e.standing = 'in' OR (j.user_id IS NOT NULL AND e.standing IN ('no_address
 # Claims in order of their address, with who has it. A holder that takes part and wants it no more gives up what came
 # from a directory; everybody else keeps what they have.
 _CLAIMS: Final = """
-SELECT c.key, c.entry_id, p.user_id, h.user_id, h.is_directorys AND hp.entry_id IS NOT NULL AND k.entry_id IS NULL,
+SELECT c.key, c.entry_id, p.user_id, h.user_id,
+       h.is_directorys AND hp.entry_id IS NOT NULL AND k.entry_id IS NULL AND (hp.moves = 1 OR hs.email_key <> c.key),
        t.key IS NOT NULL
 FROM claim c JOIN part p ON p.entry_id = c.entry_id
 LEFT JOIN held h ON h.key = c.key

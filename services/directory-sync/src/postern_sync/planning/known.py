@@ -7,19 +7,18 @@ from postern_sync.rules.entries import SyncRules
 from postern_sync.rules.plan import PlanItem
 from postern_sync.workspace import Workspace
 
-# Not those that somebody has or gets: an address is known by its user then.
-_KNOW: Final = """
+# Whoever has an address when the plan is applied makes it known; a word of its own is for those without an owner.
+_OWNED: Final = """
+SELECT key FROM won UNION SELECT key FROM held WHERE key NOT IN (SELECT key FROM given_up) UNION SELECT key FROM taken
+"""
+_KNOW: Final = f"""
 SELECT l.key, l.reason FROM left_out l LEFT JOIN known k ON k.key = l.key
-WHERE (k.key IS NULL OR k.reason <> l.reason)
-  AND l.key NOT IN (SELECT key FROM held) AND l.key NOT IN (SELECT key FROM won)
-  AND l.key NOT IN (SELECT key FROM taken)
-ORDER BY l.key
-"""
-_FORGET: Final = """
+WHERE (k.key IS NULL OR k.reason <> l.reason) AND l.key NOT IN ({_OWNED}) ORDER BY l.key
+"""  # noqa: S608 - our own constant
+_FORGET: Final = f"""
 SELECT k.key, k.reason FROM known k LEFT JOIN left_out l ON l.key = k.key
-WHERE l.key IS NULL OR k.key IN (SELECT key FROM held) OR k.key IN (SELECT key FROM won)
-ORDER BY k.key
-"""
+WHERE l.key IS NULL OR k.key IN ({_OWNED}) ORDER BY k.key
+"""  # noqa: S608 - our own constant
 
 
 def plan_known(workspace: Workspace, rules: SyncRules, output: Output) -> None:

@@ -20,11 +20,13 @@ class Output:
         self.restored: set[str] = set()
         self._workspace = workspace
         self._items: list[tuple[str, str]] = []
+        self._given_up: list[tuple[str]] = []
 
     def item(self, item: PlanItem) -> None:
         """Put an item; its number and group come when the plan is whole."""
         node = item.user_id or f"entry:{item.entry_id}"
         self._items.append((node, json.dumps(_plain(item), separators=(",", ":"))))
+        self._given_up += [(key,) for key in item.dropped]
         if len(self._items) >= _BATCH:
             self.flush()
 
@@ -32,8 +34,10 @@ class Output:
         """Write what is waiting."""
         self._workspace.db.execute("BEGIN")
         self._workspace.db.executemany("INSERT INTO item (node, data) VALUES (?, ?)", self._items)
+        self._workspace.db.executemany("INSERT OR IGNORE INTO given_up VALUES (?)", self._given_up)
         self._workspace.db.execute("COMMIT")
         self._items.clear()
+        self._given_up.clear()
 
     def skip(self, reason: str, entry: Entry, *, address: str = "", detail: str = "") -> None:
         """Note that an entry, or one of its addresses, is left out."""

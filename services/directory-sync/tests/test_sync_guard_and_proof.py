@@ -1,0 +1,112 @@
+"""How many removals pass, and when a read is proven whole."""
+
+from datetime import UTC, datetime
+
+import pytest
+
+from postern_sync.rules.guard import judge
+from postern_sync.rules.plan import PlanCounts, PlanItem
+from postern_sync.rules.proof import prove, scope_hash
+from postern_sync.source import ReadReport
+
+GUARD = {"mode": "both", "max_count": 500, "max_percent": 5, "min_floor": 5, "max_aliases": 500, "max_members": 2000}
+GOOD = {
+    "run_id": "run_1",
+    "at": datetime(2026, 1, 1, tzinfo=UTC),
+    "provider": "ldap",
+    "scope_hash": "scope",
+    "users": 40,
+    "groups": 2,
+    "referrals": 1,
+    "invocation_id": "dc1",
+    "usn": 100,
+}
+
+
+def _judge(users, flagged, **changes):
+    return judge(PlanCounts(directory_users=users, flagged=flagged), GUARD | changes)
+
+
+@pytest.mark.spec("S16")
+@pytest.mark.parametrize(
+    ("users", "flagged", "held"),
+    [(40, 5, False), (40, 6, True), (1000, 50, False), (1000, 51, True), (100_000, 500, False), (100_000, 501, True)],
+)
+def test_flags_over_five_percent_or_five_hundred_are_held_and_five_always_pass(users, flagged, held):
+    assert _judge(users, flagged).flags is held
+
+
+@pytest.mark.spec("S16")
+@pytest.mark.parametrize(
+    ("mode", "flagged", "held"),
+    [
+        ("count", 500, False),
+        ("count", 501, True),
+        ("percent", 500, False),
+        ("percent", 501, True),
+        ("off", 10_000, False),
+    ],
+)
+def test_the_guard_can_count_or_take_percent_or_be_off(mode, flagged, held):
+    assert _judge(10_000, flagged, mode=mode).flags is held
+
+
+@pytest.mark.spec("S16")
+def test_case_24_the_verdict_says_how_many_and_how_many_may_be():
+    assert _judge(40, 6).reasons == ("6 users would be flagged; 5 may be at once",)
+
+
+@pytest.mark.spec("S16")
+def test_aliases_and_members_have_limits_of_their_own():
+    verdict = judge(PlanCounts(directory_users=1000, flagged=1, aliases_dropped=501, members_removed=2000), GUARD)
+    assert (verdict.flags, verdict.aliases, verdict.members) == (False, True, False)
+    drop = PlanItem(1, 1, "drop_aliases", "a@demo.test", destructive=True)
+    flag = PlanItem(2, 2, "flag", "b@demo.test", destructive=True)
+    add = PlanItem(3, 3, "add", "c@demo.test")
+    assert [verdict.holds(item) for item in (drop, flag, add)] == [True, False, False]
+
+
+def _prove(report=None, last_good=GOOD, **changes):
+    base = {"users": 40, "groups": 2, "referrals": 1, "invocation_id": "dc1", "usn": 100}
+    return prove(report or ReadReport(**(base | changes)), last_good, "ldap", "scope")
+
+
+@pytest.mark.spec("S16")
+def test_a_read_like_the_last_good_one_is_proven():
+    proof = _prove()
+    assert (proof.is_complete, proof.holds) == (True, ())
+
+
+@pytest.mark.spec("S16")
+@pytest.mark.parametrize(
+    ("changes", "word"),
+    [
+        ({"problems": ("size_limit: 500 entries",)}, "size_limit"),
+        ({"base_readable": False}, "base_dn"),
+        ({"users": 0}, "no_users"),
+        ({"attribute_errors": 1}, "attributes"),
+        ({"referrals": 2}, "referrals"),
+        ({"invocation_id": "dc2"}, "other_server"),
+        ({"usn": 99}, "server_behind"),
+    ],
+)
+def test_each_doubt_alone_keeps_a_read_from_being_proven(changes, word):
+    proof = _prove(**changes)
+    assert not proof.is_complete
+    assert proof.reasons[0].startswith(word)
+
+
+@pytest.mark.spec("S16")
+def test_a_changed_question_is_proven_but_held():
+    assert _prove(last_good=GOOD | {"scope_hash": "other"}).holds == ("filter",)
+    assert _prove(last_good=GOOD | {"provider": "entra"}).holds == ("provider_switch",)
+    assert _prove(last_good=None).holds == ("first_run",)
+
+
+@pytest.mark.spec("S16", "S12")
+def test_the_scope_is_the_question_in_any_order():
+    one = scope_hash({"base_dn": "dc=demo", "filter": ""}, [("user", "1"), ("alias", "a@demo.test")])
+    two = scope_hash({"filter": "", "base_dn": "dc=demo"}, [("alias", "a@demo.test"), ("user", "1")])
+    assert one == two
+    assert one != scope_hash({"base_dn": "dc=demo", "filter": "(mail=*)"}, [("user", "1"), ("alias", "a@demo.test")])
+    assert one != scope_hash({"base_dn": "dc=demo", "filter": ""}, [("user", "1")])

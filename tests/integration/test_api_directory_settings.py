@@ -1,15 +1,19 @@
 """A customer's directory set up, replaced, switched over and off; secrets that never come out."""
 
 import json
+from base64 import b64encode
 from datetime import timedelta
 
 import pytest
 import structlog
 import trustme
+from pydantic import SecretStr
 
+from postern_api.__main__ import rotate_keys
 from postern_common.documents import Collections
 from postern_common.mongo import PLATFORM
-from tests.servers.api import api, place, prepared, running_api  # noqa: F401 - fixtures
+from postern_common.secrets import SecretBox
+from tests.servers.api import KEYS, api, api_settings, place, prepared, running_api  # noqa: F401 - fixtures
 from tests.servers.directory import CLIENT_SECRET, GUID, PASSWORD, entra, ldap, put_run, put_user, set_up, settings
 
 
@@ -127,6 +131,23 @@ async def test_a_stored_password_stays_only_while_it_goes_to_the_same_place(api)
     anonymous = await api.put(path, settings(ldap=ldap(password=None, user="")), expect=200)
     assert anonymous.json()["ldap"]["password_set"] is False
     assert (await stored(api))["ldap"]["password"] is None
+
+
+@pytest.mark.spec("T10", "L1", "E1")
+async def test_secrets_move_to_a_new_key_so_that_the_old_one_can_go(api, place):
+    customer = await api.customer()
+    await set_up(api, customer, entra=entra())
+    new = "2:" + b64encode(bytes(range(1, 33))).decode()
+    tag = (await api.get(f"{customer}/directory")).headers["ETag"]
+    rotated = api_settings(place, secret_keys=SecretStr(f"{KEYS},{new}"))
+    assert await rotate_keys(rotated) == 2
+    assert await rotate_keys(rotated) == 0
+    document = await stored(api)
+    where = f"directories/{document['customer_id']}"
+    box = SecretBox.from_text(new)
+    assert box.open(document["ldap"]["password"], f"{where}/ldap.password").decode() == PASSWORD
+    assert box.open(document["entra"]["client_secret"], f"{where}/entra.client_secret").decode() == CLIENT_SECRET
+    assert (await api.get(f"{customer}/directory")).headers["ETag"] == tag
 
 
 @pytest.mark.spec("E1")

@@ -9,6 +9,7 @@ import json
 import sys
 
 from postern_api.app import create_app, run
+from postern_api.directory.settings import store as directories
 from postern_api.http.store import IdempotencyStore
 from postern_api.resources import SERVICE
 from postern_api.settings import ApiSettings
@@ -41,7 +42,8 @@ async def rotate_keys(settings: ApiSettings) -> int:
     """Seal what is stored under the current key; how many values moved. Then old keys may go from the settings."""
     mongo = Mongo.connect(settings, Clock(settings.test_clock), application=SERVICE)
     try:
-        return await IdempotencyStore(mongo).reseal(SecretBox.from_text(settings.secret_key_text()))
+        box = SecretBox.from_text(settings.secret_key_text())
+        return await IdempotencyStore(mongo).reseal(box) + await directories.reseal(mongo, box)
     finally:
         mongo.close()
 

@@ -11,12 +11,12 @@ from pydantic import SecretStr
 
 from postern_api.directory.settings import certificates
 from postern_api.directory.settings.schemas import EntraInput, LdapInput
+from postern_api.directory.settings.store import SECRETS, place_of
 from postern_api.http.problems import invalid
 from postern_common.secrets import SecretBox
 
 Document = dict[str, Any]
 _PORTS: Final = {"ldaps": 636, "starttls": 389, "none": 389}
-SECRETS: Final = {"ldap": ("password",), "entra": ("client_secret", "client_certificate")}
 
 
 class Credentials:
@@ -24,7 +24,7 @@ class Credentials:
 
     def __init__(self, box: SecretBox, customer_id: str) -> None:
         self._box = box
-        self.place = f"directories/{customer_id}"
+        self.place = place_of(customer_id)
 
     def ldap(self, body: LdapInput, found: Document, present: Document | None) -> Document:
         """`found` with the password that goes with it."""

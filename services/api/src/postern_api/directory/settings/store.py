@@ -1,12 +1,23 @@
 """Stored settings of one customer's directory."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
+
+import structlog
 
 from postern_common.documents import Collections
-from postern_common.mongo import Mongo, Session, TenantScope
+from postern_common.mongo import PLATFORM, Mongo, Session, TenantScope
+from postern_common.secrets import SecretBox, SecretsError
 
 Document = dict[str, Any]
+SECRETS: Final = {"ldap": ("password",), "entra": ("client_secret", "client_certificate")}
+
+log = structlog.get_logger(__name__)
+
+
+def place_of(customer_id: str) -> str:
+    """Where a customer's directory stands: what its sealed secrets are bound to, with the name of each."""
+    return f"directories/{customer_id}"
 
 
 class DirectoryStore:
@@ -37,3 +48,25 @@ class DirectoryStore:
     async def count_from(self, source: str) -> int:
         """How many users came from a directory."""
         return await self._users.count({"source": source})
+
+
+async def reseal(mongo: Mongo, box: SecretBox) -> int:
+    """Seal the secrets of all directories under the current key; how many moved. One that does not open is told of."""
+    directories = mongo.collection(Collections.DIRECTORIES, PLATFORM)
+    moved = 0
+    async for directory in directories.stream({}):
+        for part, name, sealed in _sealed(directory):
+            try:
+                again = box.reseal(sealed, f"{place_of(directory['customer_id'])}/{part}.{name}")
+            except SecretsError:
+                log.warning("directory_secret_unreadable", customer_id=directory["customer_id"], secret=name)
+                continue
+            if again is not None:
+                query = {"_id": directory["_id"], f"{part}.{name}": sealed}
+                moved += await directories.update_one(query, {"$set": {f"{part}.{name}": again}})
+    return moved
+
+
+def _sealed(directory: Document) -> list[tuple[str, str, str]]:
+    found = [(part, name, (directory[part] or {}).get(name)) for part, names in SECRETS.items() for name in names]
+    return [(part, name, sealed) for part, name, sealed in found if sealed is not None]

@@ -7,6 +7,9 @@ LOCK := pip compile --quiet --generate-hashes --no-emit-index-url --no-header --
 # `make run ONCE=1` stops after the delivered message.
 ONCE ?=
 SERVICE ?=
+# Tests on real servers want directory servers too, which `make run` does without.
+PACKAGES =
+test test-servers soak bench: PACKAGES = tests
 export PYTHONDONTWRITEBYTECODE ?= 1
 
 .DEFAULT_GOAL := help
@@ -16,7 +19,7 @@ help: ## this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 bootstrap: ## install what is missing: Debian packages, .venv
-	@sh deploy/local/bootstrap.sh
+	@POSTERN_BOOTSTRAP=$(PACKAGES) sh deploy/local/bootstrap.sh
 
 run: bootstrap ## start everything and play the guided setup; Ctrl-C stops it (ONCE=1: stop after the message)
 	@$(LOCAL) run $(if $(filter-out 0 no false,$(ONCE)),--once)

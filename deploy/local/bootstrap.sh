@@ -2,6 +2,7 @@
 # Brings a bare Debian 12 machine to the point where `make run` and `make test` work: Debian packages (no daemon of theirs
 # is started), a virtual environment with every dependency at its pinned version and hash, and our own packages on its
 # path. Says each step in one line; when nothing is missing it is silent and takes a fraction of a second.
+# POSTERN_BOOTSTRAP=tests brings the directory servers as well that only tests use.
 set -eu
 cd "$(dirname "$0")/../.."
 root=$(pwd -P)
@@ -44,6 +45,13 @@ missing_packages() {
     ldconfig -p | grep -q 'libcurl\.so\.4' || echo libcurl4 # mongod links to it
     find_python >/dev/null || echo python3 python3-venv
     have smtp-sink || [ -x "$venv/debian/usr/sbin/smtp-sink" ] || echo postfix
+    [ "${POSTERN_BOOTSTRAP:-}" != tests ] || missing_test_packages
+}
+
+missing_test_packages() {
+    have slapd || echo slapd
+    have samba || echo samba
+    [ -d /usr/share/samba/setup/ad-schema ] || echo samba-ad-dc samba-ad-provision samba-dsdb-modules samba-vfs-modules
 }
 
 # Debian starts what it installs unless policy-rc.d says no. An operator's own policy file stays as it is.

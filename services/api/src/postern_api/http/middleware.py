@@ -41,10 +41,10 @@ UPLOAD_SECONDS: Final = 180.0
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """How large a body may be, and in which time it must be there."""
+    """How large a body may be, and in which time it must be there, where that is not `BODY_SECONDS`."""
 
     octets: int
-    seconds: float = BODY_SECONDS
+    seconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +153,8 @@ def _as_scope(message: Message) -> MutableMapping[str, Any]:
 def _bounded(receive: Receive, bounds: Bounds) -> Receive:
     """Reads a body that is no larger than it may be, and is there in time."""
     taken, is_whole = 0, False
-    end = asyncio.get_running_loop().time() + bounds.seconds
+    seconds = BODY_SECONDS if bounds.seconds is None else bounds.seconds
+    end = asyncio.get_running_loop().time() + seconds
 
     async def read() -> Message:
         nonlocal taken, is_whole
@@ -163,7 +164,7 @@ def _bounded(receive: Receive, bounds: Bounds) -> Receive:
             async with asyncio.timeout_at(end):
                 message = await receive()
         except TimeoutError:
-            text = f"The body was not there within {bounds.seconds:.0f} seconds."
+            text = f"The body was not there within {seconds:.0f} seconds."
             raise Rejected("request-timeout", text, status=408) from None
         taken += len(message.get("body", b""))
         if taken > bounds.octets:

@@ -1,6 +1,7 @@
 """How many removals pass, and when a read is proven whole."""
 
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 
@@ -9,8 +10,15 @@ from postern_sync.rules.plan import PlanCounts, PlanItem
 from postern_sync.rules.proof import prove, scope_hash
 from postern_sync.source import ReadReport
 
-GUARD = {"mode": "both", "max_count": 500, "max_percent": 5, "min_floor": 5, "max_aliases": 500, "max_members": 2000}
-GOOD = {
+GUARD: Any = {
+    "mode": "both",
+    "max_count": 500,
+    "max_percent": 5,
+    "min_floor": 5,
+    "max_aliases": 500,
+    "max_members": 2000,
+}
+GOOD: Any = {
     "run_id": "run_1",
     "at": datetime(2026, 1, 1, tzinfo=UTC),
     "provider": "ldap",
@@ -66,9 +74,9 @@ def test_aliases_and_members_have_limits_of_their_own():
     assert [verdict.holds(item) for item in (drop, flag, add)] == [True, False, False]
 
 
-def _prove(report=None, last_good=GOOD, **changes):
-    base = {"users": 40, "groups": 2, "referrals": 1, "invocation_id": "dc1", "usn": 100}
-    return prove(report or ReadReport(**(base | changes)), last_good, "ldap", "scope")
+def _prove(last_good=GOOD, **changes):
+    base: dict[str, Any] = {"users": 40, "groups": 2, "referrals": 1, "invocation_id": "dc1", "usn": 100}
+    return prove(ReadReport(**(base | changes)), last_good, "ldap", "scope")
 
 
 @pytest.mark.spec("S16")

@@ -65,7 +65,7 @@ def test_the_order_of_pages_makes_no_difference(entries, stored, random, page):
 @given(directories(), stocks())
 def test_after_a_plan_is_applied_there_is_nothing_left_to_do_and_no_address_has_two_owners(entries, stored):
     first = plan(entries, stored)
-    known = [(item.label, item.reason) for item in first.of("know")]
+    known = [(item.label, item.reason or "") for item in first.of("know")]
     again = plan(entries, applied(stored, first.items).values(), known=known)
     assert [(item.action, item.label, item.change) for item in again.items] == []
 

@@ -7,6 +7,7 @@ import pytest
 from postern_common.documents import Collections
 from postern_common.events import SyncRequested
 from postern_common.ids import new_id
+from postern_sync.runs.documents import new_run
 from tests.servers.publisher import publishing
 from tests.servers.stack import Stack
 from tests.servers.stored import Stored, connect
@@ -38,19 +39,10 @@ async def publisher(surroundings, stored):
 
 
 async def add_run(stored, state="requested"):
-    return await stored.put(
-        RUNS,
-        {
-            "_id": new_id("run"),
-            "customer_id": new_id("cus"),
-            "state": state,
-            "requested_by": "adm_1",
-            "reason": None,
-            "created_at": stored.mongo.clock.now(),
-            "finished_at": None,
-            "version": 1,
-        },
-    )
+    run = new_run(new_id("cus"), "adm_1", stored.mongo.clock.now()) | {"state": state}
+    if state != "requested":
+        del run["is_open"]
+    return await stored.put(RUNS, run)
 
 
 def requested(run):

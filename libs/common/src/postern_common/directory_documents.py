@@ -178,7 +178,8 @@ class SyncRunDocument(TypedDict):
 
     requested -> running -> completed | held | incomplete | failed | cancelled; held -> rejected (api); a requested
     run -> cancelled (api). An approval is a run of its own (`kind` approval, `approves` the plan's run): the directory
-    is read again and the plan must come out the same.
+    is read again and the plan must come out the same. While it is open, `attempts` counts the workers that began with it,
+    and `outcome` holds how it ends once the stored plan is applied.
     """
 
     _id: str
@@ -205,6 +206,8 @@ class SyncRunDocument(TypedDict):
     cancel_requested: bool
     lease_owner: str | None
     lease_until: datetime | None
+    attempts: NotRequired[int]
+    outcome: NotRequired[dict[str, Any]]
     version: int
 
 

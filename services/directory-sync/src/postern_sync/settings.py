@@ -1,7 +1,30 @@
-"""Settings of directory synchronisation: the common ones suffice."""
+"""Settings of directory synchronisation, beside the common ones."""
+
+from pathlib import Path
+
+from pydantic import Field
 
 from postern_common.settings import CommonSettings
 
 
 class SyncSettings(CommonSettings):
-    """Nothing beyond what every service needs."""
+    """How much is done at a time, how often, and for how long a worker may be silent."""
+
+    sync_concurrency: int = Field(4, ge=1, le=64, description="Runs that one process works on at a time.")
+    sync_poll_seconds: float = Field(
+        1.0, gt=0, le=60, description="Pause between looks for due directories and waiting runs, with jitter."
+    )
+    sync_lease_seconds: float = Field(
+        30.0, ge=1, le=600, description="How long a run stays with a worker that says nothing."
+    )
+    sync_attempts: int = Field(
+        5, ge=1, le=100, description="How often a run is begun before it ends as failed, where workers die of it."
+    )
+    sync_batch: int = Field(250, ge=1, le=1000, description="Changes that are applied in one transaction.")
+    sync_questions: int = Field(
+        8, ge=1, le=64, description="Questions to directories (tests of settings) that one process answers at a time."
+    )
+    sync_question_seconds: float = Field(20.0, gt=0, le=60, description="How long a directory may take for an answer.")
+    sync_scratch_dir: Path | None = Field(
+        None, description="Folder of the scratch files of runs, about 2 KiB an entry; empty means the system's own."
+    )

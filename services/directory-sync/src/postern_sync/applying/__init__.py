@@ -1,0 +1,1 @@
+"""Applying a stored plan, some hundred changes in one transaction."""

@@ -1,0 +1,64 @@
+"""Stored plans: their items written when a run has planned, read in order when it applies (SPEC S16)."""
+
+from collections.abc import AsyncIterator, Sequence
+from typing import Any, Final
+
+from postern_common.documents import Collections
+from postern_common.mongo import Mongo, Session, TenantScope
+
+Document = dict[str, Any]
+PAGE: Final = 1000
+
+
+class PlanStore:
+    """The plan of one run."""
+
+    def __init__(self, mongo: Mongo, customer_id: str, run_id: str) -> None:
+        self._items = mongo.collection(Collections.PLAN_ITEMS, TenantScope(customer_id))
+        self._run_id = run_id
+
+    async def clear(self, session: Session) -> None:
+        """Forget what an earlier attempt wrote before it died."""
+        await self._items.delete_many({"run_id": self._run_id}, session=session)
+
+    async def put(self, items: Sequence[Document], session: Session) -> None:
+        """Keep items."""
+        await self._items.insert_many(items, ordered=False, session=session)
+
+    async def groups(self) -> AsyncIterator[list[Document]]:
+        """The items that are still to be applied, group by group, in their order."""
+        group: list[Document] = []
+        last = 0
+        while True:
+            query = {"run_id": self._run_id, "seq": {"$gt": last}, "state": "planned"}
+            page = await self._items.find(query, limit=PAGE, sort=[("seq", 1)])
+            for item in page:
+                if group and item["group"] != group[0]["group"]:
+                    yield group
+                    group = []
+                group.append(item)
+            if len(page) < PAGE:
+                break
+            last = page[-1]["seq"]
+        if group:
+            yield group
+
+    async def set_state(self, ids: Sequence[str], state: str, error: str | None, session: Session) -> None:
+        """Note what became of items."""
+        fields = {"state": state} if error is None else {"state": state, "error": error}
+        await self._items.update_many({"_id": {"$in": list(ids)}}, {"$set": fields}, session=session)
+
+    async def outcome(self, session: Session | None = None) -> dict[tuple[str, str], tuple[int, int]]:
+        """For each action and state: how many items, and how many addresses or members they are about."""
+        found: dict[tuple[str, str], tuple[int, int]] = {}
+        query = {"run_id": self._run_id}
+        wanted = {"action": 1, "state": 1, "change.lose": 1, "change.members": 1}
+        async for item in self._items.stream(query, projection=wanted, batch_size=PAGE, session=session):
+            things = item["change"].get("members") or item["change"].get("lose") or ()
+            items, size = found.get((item["action"], item["state"]), (0, 0))
+            found[item["action"], item["state"]] = (items + 1, size + len(things))
+        return found
+
+    async def count_done(self) -> int:
+        """How many items need no more work."""
+        return await self._items.count({"run_id": self._run_id, "state": {"$in": ["applied", "stale", "failed"]}})

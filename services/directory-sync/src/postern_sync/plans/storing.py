@@ -1,0 +1,190 @@
+"""From a worked-out plan to a stored one: what is held, what an approval allows, what the run is told (SPEC S16).
+
+Removals are held where the guard says so, and all of them where something else was asked of the directory than at the
+last good run. An approval applies them only if the plan came out as the one that was approved; otherwise it applies
+nothing at all.
+"""
+
+import asyncio
+import itertools
+from collections import Counter
+from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+import structlog
+
+from postern_common.mongo import Mongo, Session
+from postern_sync.ending import Ending
+from postern_sync.plans.store import PlanStore
+from postern_sync.rules.guard import Verdict, judge
+from postern_sync.rules.plan import PlanCounts, PlanItem, plan_hash
+from postern_sync.rules.proof import Proof
+from postern_sync.runs.documents import PLAN_STALE, ended
+from postern_sync.runs.lease import Lease
+from postern_sync.runs.store import RunStore
+from postern_sync.source import ReadReport
+from postern_sync.workspace import Workspace
+
+Document = dict[str, Any]
+BATCH: Final = 1000
+KEPT: Final = timedelta(days=30)
+EXAMPLES: Final = 20
+UNREADABLE: Final = "the directory could not be read whole, so nothing was applied: {}"
+_HOLDS: Final = {
+    "filter": "what is asked of the directory has changed since the last good run",
+    "provider_switch": "the directory is another one than at the last good run",
+    "first_run": "no run has read this directory whole before",
+}
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """A plan that lies in the workspace, and what it stands on."""
+
+    report: ReadReport
+    proof: Proof
+    counts: PlanCounts
+    directory: Document
+    scope: str
+    now: datetime
+
+
+class Planner:
+    """Stores the plan of one run."""
+
+    def __init__(self, mongo: Mongo, lease: Lease, ending: Ending) -> None:
+        self._lease = lease
+        self._ending = ending
+        self._runs = RunStore(mongo)
+        self._plan = PlanStore(mongo, lease.customer_id, lease.run_id)
+
+    async def store(self, workspace: Workspace, planned: Planned) -> bool:
+        """Store the plan; False where the run has ended with that and nothing is to be applied."""
+        kind = self._lease.run["kind"]
+        verdict = _verdict(planned)
+        held = await asyncio.to_thread(_held, workspace, verdict)
+        part = await self._part(held)
+        name = await asyncio.to_thread(_name, workspace, verdict if part == "held" else None)
+        fields = {**_described(workspace, planned, verdict, held), "plan_hash": name, "plan_part": part}
+        if kind == "approval":
+            if not planned.proof.is_complete:
+                await self._ending.fail(self._lease, UNREADABLE.format("; ".join(planned.proof.reasons)))
+                return False
+            if name != self._lease.run["approved_hash"]:
+                await self._ending.fail(self._lease, PLAN_STALE)
+                return False
+            verdict, held = Verdict(), Counter()
+        total = await self._put(workspace, verdict, planned.now)
+        fields |= {"held": dict(held) or None}
+        if kind == "preview":
+            await self._ending.previewed(self._lease, ended("completed", planned.now, **fields))
+            return False
+        fields |= {"phase": "applying", "outcome": _outcome(planned, verdict, held)}
+        self._lease.note(items=total - sum(held.values()), applied=0)
+        await self._lease.transact(_nothing, fields)
+        log.info("plan_stored", items=total, held=sum(held.values()), is_complete=planned.proof.is_complete)
+        return True
+
+    async def _part(self, held: Counter[str]) -> str:
+        run = self._lease.run
+        if run["kind"] == "approval":
+            approved = await self._runs.get(self._lease.customer_id, run["approves"])
+            return str(approved["plan_part"]) if approved is not None else "all"
+        return "held" if held and run["kind"] == "sync" else "all"
+
+    async def _put(self, workspace: Workspace, verdict: Verdict, now: datetime) -> int:
+        items, total = workspace.items(), 0
+        while batch := await asyncio.to_thread(lambda: list(itertools.islice(items, BATCH))):
+            documents = [self._document(item, verdict, now) for item in batch]
+
+            async def put(session: Session, documents: list[Document] = documents) -> None:
+                await self._plan.put(documents, session)
+
+            await self._lease.transact(put, {"phase": "planning"})
+            total += len(batch)
+        return total
+
+    def _document(self, item: PlanItem, verdict: Verdict, now: datetime) -> Document:
+        return {
+            "_id": f"{self._lease.run_id}:{item.seq}",
+            "customer_id": self._lease.customer_id,
+            "run_id": self._lease.run_id,
+            "seq": item.seq,
+            "group": item.group,
+            "action": item.action,
+            "user_id": item.user_id,
+            "entry_id": item.entry_id,
+            "label": item.label,
+            "reason": item.reason,
+            "version": item.version,
+            "change": item.change,
+            "before": item.before,
+            "destructive": item.destructive,
+            "state": "held" if verdict.holds(item) else "planned",
+            "delete_at": now + KEPT,
+        }
+
+
+async def _nothing(_session: Session) -> None:
+    return
+
+
+def _verdict(planned: Planned) -> Verdict:
+    """The guard's, or everything where the question was another one."""
+    verdict = judge(planned.counts, planned.directory["guard"])
+    if not planned.proof.holds:
+        return verdict
+    words = tuple(_HOLDS[hold] for hold in planned.proof.holds)
+    return Verdict(flags=True, aliases=True, members=True, reasons=(*words, *verdict.reasons))
+
+
+def _held(workspace: Workspace, verdict: Verdict) -> Counter[str]:
+    if not (verdict.flags or verdict.aliases or verdict.members):
+        return Counter()
+    return Counter(item.action for item in workspace.items() if verdict.holds(item))
+
+
+def _name(workspace: Workspace, verdict: Verdict | None) -> str:
+    return plan_hash(item for item in workspace.items() if verdict is None or verdict.holds(item))
+
+
+def _described(workspace: Workspace, planned: Planned, verdict: Verdict, held: Counter[str]) -> Document:
+    holds = [*planned.proof.holds, *(["guard"] if judge(planned.counts, planned.directory["guard"]).reasons else [])]
+    return {
+        "counts": asdict(planned.counts),
+        "skipped": workspace.skip_summary(EXAMPLES),
+        "proof": {
+            "is_complete": planned.proof.is_complete,
+            "reasons": list(planned.proof.reasons),
+            "holds": holds if held else [],
+            "words": list(verdict.reasons) if held else [],
+        },
+    }
+
+
+def _outcome(planned: Planned, verdict: Verdict, held: Counter[str]) -> Document:
+    """How the run ends once the rest is applied, and what the directory's document gets then."""
+    report, directory = planned.report, planned.directory
+    if not planned.proof.is_complete:
+        return {"state": "incomplete", "reason": "; ".join(planned.proof.reasons), "last_good": None, "delta": None}
+    # A plan that waits leaves the last good run what it was: else the next run would find nothing to hold.
+    last_good = {
+        "run_id": None,
+        "at": planned.now,
+        "provider": directory["provider"],
+        "scope_hash": planned.scope,
+        "users": report.users,
+        "groups": report.groups,
+        "referrals": report.referrals,
+        "invocation_id": report.invocation_id,
+        "usn": report.usn,
+    }
+    return {
+        "state": "held" if held else "completed",
+        "reason": "; ".join(verdict.reasons) if held else None,
+        "last_good": None if held else last_good,
+        "delta": report.delta,
+    }

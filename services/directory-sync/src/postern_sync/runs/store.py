@@ -1,0 +1,77 @@
+"""Runs as documents: asked for, claimed by lease, written to by whoever holds the lease, ended (SPEC S8, S17)."""
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from postern_common.documents import Collections
+from postern_common.mongo import BEFORE, PLATFORM, Mongo, Session, TenantScope
+from postern_sync.runs.documents import LEFT
+
+Document = dict[str, Any]
+OPEN_STATES: Final = ["requested", "running"]
+
+
+class RunStore:
+    """The runs of all customers. What is written under a lease names its owner, so that nobody else's write counts."""
+
+    def __init__(self, mongo: Mongo) -> None:
+        self.mongo = mongo
+        self._all = mongo.collection(Collections.SYNC_RUNS, PLATFORM)
+
+    async def get(self, customer_id: str, run_id: str, session: Session | None = None) -> Document | None:
+        """One run."""
+        runs = self.mongo.collection(Collections.SYNC_RUNS, TenantScope(customer_id))
+        return await runs.find_one({"_id": run_id}, session=session)
+
+    async def open_run(self, customer_id: str, session: Session) -> Document | None:
+        """The customer's run that has not ended."""
+        runs = self.mongo.collection(Collections.SYNC_RUNS, TenantScope(customer_id))
+        return await runs.find_one({"is_open": True}, session=session)
+
+    async def add(self, run: Document, session: Session) -> None:
+        """Keep a new run; raises `DuplicateKey` while another one of the customer is open."""
+        runs = self.mongo.collection(Collections.SYNC_RUNS, TenantScope(run["customer_id"]))
+        await runs.insert_one(run, session=session)
+
+    async def fail_waiting(self, run: Document, fields: Mapping[str, Any], session: Session) -> bool:
+        """End a run that nobody has begun."""
+        runs = self.mongo.collection(Collections.SYNC_RUNS, TenantScope(run["customer_id"]))
+        change = {"$set": dict(fields), "$unset": LEFT, "$inc": {"version": 1}}
+        return bool(await runs.update_one({"_id": run["_id"], "state": "requested"}, change, session=session))
+
+    async def claim(self, owner: str, now: datetime, lease: timedelta) -> Document | None:
+        """Take the longest waiting run that no living worker has, and return it as it was before."""
+        free = {"is_open": True, "state": {"$in": OPEN_STATES}}
+        free["$or"] = [{"lease_until": None}, {"lease_until": {"$lte": now}}]
+        change = {
+            "$set": {"state": "running", "lease_owner": owner, "lease_until": now + lease},
+            "$inc": {"attempts": 1, "version": 1},
+        }
+        return await self._all.find_one_and_update(
+            free, change, sort=[("lease_until", 1), ("_id", 1)], return_document=BEFORE
+        )
+
+    async def write(
+        self,
+        run: Document,
+        owner: str,
+        fields: Mapping[str, Any],
+        *,
+        unset: Mapping[str, Any] | None = None,
+        session: Session | None = None,
+    ) -> Document | None:
+        """Write to a run that `owner` works on, and return it; None where it is no longer the owner's."""
+        runs = self.mongo.collection(Collections.SYNC_RUNS, TenantScope(run["customer_id"]))
+        change: Document = {"$set": dict(fields), "$inc": {"version": 1}}
+        if unset:
+            change["$unset"] = dict(unset)
+        mine = {"_id": run["_id"], "state": "running", "lease_owner": owner}
+        return await runs.find_one_and_update(mine, change, session=session)
+
+    async def oldest_waiting(self) -> datetime | None:
+        """When the longest waiting run was asked for."""
+        found = await self._all.find(
+            {"is_open": True, "state": "requested"}, limit=1, sort=[("created_at", 1)], projection={"created_at": 1}
+        )
+        return found[0]["created_at"] if found else None

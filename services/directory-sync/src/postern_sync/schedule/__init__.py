@@ -1,0 +1,1 @@
+"""Which directories are due, and whose credentials end soon."""

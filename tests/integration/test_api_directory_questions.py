@@ -123,3 +123,13 @@ async def test_entries_are_found_for_choosing_exceptions(api):
     assert {question["kind"] for question in asked} == {"browse"}
     for query in ("kind=robot", "limit=0", "limit=201", "search=", "page=2"):
         await api.get(f"{customer}/directory/entries?{query}", expect=422)
+
+
+@pytest.mark.spec("S12", "L1")
+async def test_a_look_into_a_directory_that_cannot_be_read_tells_why(api):
+    customer = await api.customer()
+    await set_up(api, customer)
+    async with answering(api, lambda question: FAILED | {"entries": [], "truncated": False}):
+        refused = (await api.get(f"{customer}/directory/entries", expect=409)).json()
+    assert (refused["code"], refused["steps"]) == ("directory-unreadable", STEPS)
+    assert "password is wrong" in refused["detail"]

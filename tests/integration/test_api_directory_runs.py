@@ -76,7 +76,9 @@ async def test_a_run_shows_all_that_its_record_keeps(api, customer):
     assert shown["counts"]["read"] == 40
     assert shown["skipped"] == skipped
     assert shown["proof"] == proof
-    assert shown["progress"] == {"read": 40, "total": None, "applied": 3, "items": 3}
+    assert shown["progress"] == {
+        "what": None, "read": 40, "per_second": None, "total": None, "applied": 3, "items": 3,
+    }  # fmt: skip
     assert not {"lease_owner", "lease_until", "is_open"} & shown.keys()
 
 

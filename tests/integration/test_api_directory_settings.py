@@ -171,6 +171,9 @@ async def test_a_certificate_takes_the_place_of_a_secret_and_tells_when_it_ends(
     made = await set_up(api, customer, "entra", entra=part)
     assert (made["entra"]["client_certificate_set"], made["entra"]["client_secret_set"]) == (True, False)
     assert made["entra"]["credential_expires_at"] is not None
+    silent = without(part, "client_certificate")
+    kept = await api.put(f"{customer}/directory", settings("entra", entra=silent), expect=200)
+    assert kept.json()["entra"] == made["entra"]
     assert "PRIVATE KEY" not in json.dumps(await stored(api), default=str)
     other = trustme.CA().issue_cert("postern.test")
     for wrong in (
@@ -326,6 +329,11 @@ async def test_switching_off_keeps_all_users_and_forgets_secrets(api, freeze):
     assert (await api.get(f"{path}/runs/{waiting['id']}")).json()["state"] == "cancelled"
     (kept,) = await api.all("customers")
     assert kept["sync_interval_seconds"] is None
+    both = await api.put(path, settings(enabled=False, entra=entra(credential_expires_at="2027-01-31T12:00:00Z")))
+    await api.delete(path, expect=204)
+    # Nobody is warned of the end of a secret that is no longer there.
+    assert both.json()["entra"]["credential_expires_at"] == "2027-01-31T12:00:00Z"
+    assert (await api.get(path)).json()["entra"]["credential_expires_at"] is None
     # On again: with the secret, which is forgotten.
     await refused(api, customer, "/ldap/password", ldap=without(ldap(), "password"))
     on = (await api.put(path, settings(freeze_on_disable=freeze), expect=200)).json()

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any, Final, Literal
 
-from postern_api.directory.questions.schemas import EntryQuery
+from postern_api.directory.questions.schemas import EntryQuery, to_test
 from postern_api.directory.questions.store import QuestionStore
 from postern_api.directory.settings.credentials import check_usable
 from postern_api.directory.settings.schemas import DirectoryInput
@@ -21,7 +21,7 @@ from postern_common.ids import new_id
 
 Document = dict[str, Any]
 RETRY_SECONDS: Final = 10
-KEPT: Final = timedelta(minutes=2)
+GRACE: Final = timedelta(seconds=5)
 
 
 class Questions:
@@ -51,10 +51,14 @@ class Questions:
         if present is None:
             raise _not_configured()
         wanted = {"search": (query.search or "").strip(), "kind": query.kind, "limit": query.limit}
-        return await self._ask("browse", present["provider"], present[present["provider"]], wanted)
+        answer = await self._ask("browse", present["provider"], present[present["provider"]], wanted)
+        if not answer.get("ok", True):
+            raise _unreadable(answer)
+        return answer
 
     async def _ask(self, kind: Literal["test", "browse"], provider: str, part: Document, query: Document) -> Document:
         check_usable(provider, part)
+        seconds = self._resources.settings.api_directory_wait_seconds
         with self._one_more():
             now = await self._resources.database_now()
             question_id = new_id("req")
@@ -70,11 +74,10 @@ class Questions:
                 "lease_owner": None,
                 "lease_until": None,
                 "created_at": now,
-                "expires_at": now + KEPT,
+                "expires_at": now + timedelta(seconds=seconds) + GRACE,
             }
             try:
                 await self._store.ask(question)
-                seconds = self._resources.settings.api_directory_wait_seconds
                 answer = await first_of(lambda: self._store.answer(question_id), seconds)
             finally:
                 await self._store.forget(question_id)
@@ -100,3 +103,10 @@ class Questions:
 
 def _not_configured() -> Problem:
     return conflict("directory-not-configured", "Set up the directory first, or send the settings to test.")
+
+
+def _unreadable(answer: Document) -> Problem:
+    """The refusal of a look that did not come as far as entries; the step that failed tells why."""
+    steps = to_test(answer).model_dump(mode="json")["steps"]
+    why = steps[-1]["detail"] if steps else "It gave no reason."
+    return conflict("directory-unreadable", f"The directory could not be read. {why}", steps=steps)

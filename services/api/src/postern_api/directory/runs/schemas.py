@@ -16,7 +16,9 @@ ItemState = Literal["planned", "held", "applied", "stale", "failed"]
 class Progress(Output):
     """How far a run is."""
 
+    what: str | None = Field(description="What is being read.", examples=["users"])
     read: int = Field(description="Entries read.", examples=[12000])
+    per_second: float | None = Field(description="Entries read in a second.", examples=[850.0])
     total: int | None = Field(description="Entries in all, where that is known.", examples=[None])
     applied: int = Field(description="Changes made.", examples=[0])
     items: int | None = Field(description="Changes to make, once the plan is there.", examples=[None])
@@ -147,7 +149,9 @@ def to_run(document: Any) -> Run:
         started_at=started,
         duration_seconds=(finished - started).total_seconds() if started and finished else None,
         progress=Progress(
+            what=progress.get("what"),
             read=progress.get("read", 0),
+            per_second=progress.get("per_second"),
             total=progress.get("total"),
             applied=progress.get("applied", 0),
             items=progress.get("items"),

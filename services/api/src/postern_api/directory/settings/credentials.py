@@ -33,11 +33,13 @@ class Credentials:
     def entra(self, body: EntraInput, found: Document, present: Document | None, now: datetime) -> Document:
         """`found` with the secret or certificate that goes with it."""
         is_same = present is not None and all(found[name] == present[name] for name in ("tenant", "client_id", "cloud"))
-        certificate = body.client_certificate
-        if certificate is not None:
-            ends = certificates.client_certificate(certificate.get_secret_value(), now, "/entra/client_certificate")
-            found = {**found, "credential_expires_at": ends}
         sealed = {name: self._one("entra", name, body, present, is_same=is_same) for name in SECRETS["entra"]}
+        certificate = body.client_certificate
+        if certificate is not None and sealed["client_certificate"] is not None:
+            ends = certificates.client_certificate(certificate.get_secret_value(), now, "/entra/client_certificate")
+            return {**found, **sealed, "credential_expires_at": ends}
+        if present is not None and sealed["client_certificate"] is not None:  # the stored one, which has told its end
+            return {**found, **sealed, "credential_expires_at": present["credential_expires_at"]}
         return {**found, **sealed}
 
     def _one(
@@ -89,5 +91,8 @@ def check_usable(part: str, settings: Document) -> None:
 
 
 def without_secrets(part: str, settings: Document | None) -> Document | None:
-    """Settings whose secrets are forgotten."""
-    return None if settings is None else settings | dict.fromkeys(SECRETS[part])
+    """Settings whose secrets are forgotten, and with them when they end."""
+    if settings is None:
+        return None
+    ends = ("credential_expires_at",) if part == "entra" else ()
+    return settings | dict.fromkeys((*SECRETS[part], *ends))

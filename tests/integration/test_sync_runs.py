@@ -2,18 +2,8 @@
 
 import pytest
 
-from tests.servers.stored import Stored, connect
-from tests.servers.sync_source import ScriptedSource, SyncStory, people, sync_settings
-
-
-@pytest.fixture
-async def story(mongo_uri, database):
-    mongo = connect(mongo_uri, database)
-    await mongo.ensure_indexes()
-    made = SyncStory(Stored(mongo), sync_settings(mongo_uri, database), ScriptedSource())
-    await made.begin()
-    yield made
-    mongo.close()
+from postern_sync.source import SourceFailed
+from tests.servers.sync_source import DIRECTORIES, entry, people, story  # noqa: F401
 
 
 @pytest.mark.spec("S2", "S17")
@@ -26,3 +16,175 @@ async def test_the_first_run_adds_everybody_and_says_so(story):
     assert await story.in_step()
     events = await story.stored.events()
     assert [name for name, _ in events] == ["SyncStarted", "UserAdded", "UserAdded", "UserAdded", "SyncCompleted"]
+
+
+async def fingerprint(story, *but):
+    """All collections but some, as they are."""
+    found = {}
+    for name in sorted(await story.mongo.db.list_collection_names()):
+        if name not in but:
+            found[name] = sorted(repr(document) for document in await story.mongo.db[name].find({}).to_list(None))
+    return found
+
+
+@pytest.mark.spec("S18")
+async def test_an_unchanged_second_run_writes_its_record_and_the_ends_of_run_alone(story):
+    story.source.entries = [*people(40, story.domain), entry("g", f"staff@{story.domain}", kind="list")]
+    story.source.members = {"id-g": [f"id-{number:06d}" for number in range(40)]}
+    await story.sync()
+    customer, directory = await story.customer(), await story.directory()
+    before = await fingerprint(story, "sync_runs", "outbox", "customers", "directories")
+    admin = story.mongo.client.admin
+    counts = (await admin.command("serverStatus"))["opcounters"]
+    run = await story.sync()
+    after = (await admin.command("serverStatus"))["opcounters"]
+    assert (run["state"], run["counts"]["unchanged"], run["counts"]["added"]) == ("completed", 41, 0)
+    assert await fingerprint(story, "sync_runs", "outbox", "customers", "directories") == before
+    assert await story.items(run["_id"]) == []
+    # The run asked for, and the two events of a run.
+    assert after["insert"] - counts["insert"] == 3
+    assert after["delete"] == counts["delete"]
+    # Claim, begin, planning, plan, end of the run (twice), customer, directory; a beat of the lease now and then.
+    assert after["update"] - counts["update"] <= 12
+    for now, then, changed in (
+        (await story.customer(), customer, {"last_good_sync_at"}),
+        (await story.directory(), directory, {"last_run_id", "last_good"}),
+    ):
+        assert {name for name, value in now.items() if then.get(name) != value} == changed
+
+
+@pytest.mark.spec("S16")
+@pytest.mark.parametrize("vanished, state, flagged", [(6, "held", 0), (5, "completed", 5)])
+async def test_of_40_users_6_that_vanish_are_held_and_5_are_flagged(story, vanished, state, flagged):
+    story.source.entries = people(40, story.domain)
+    await story.sync()
+    story.source.entries = people(40 - vanished, story.domain, vanished) + people(1, story.domain, 100)
+    run = await story.sync()
+    assert (run["state"], run["counts"]["flagged"], run["counts"]["added"]) == (state, flagged, 1)
+    users = await story.users()
+    assert sum(user["state"] == "flagged" for user in users.values()) == flagged
+    assert f"u000100@{story.domain}" in users
+    if state == "held":
+        assert run["held"] == {"flag": 6}
+        assert "6 users would be flagged; 5 may be at once" in run["reason"]
+        [(_, subject)] = await story.stored.events("SyncHeld")
+        assert subject == run["_id"]
+        assert {item["state"] for item in await story.items(run["_id"], action="flag")} == {"held"}
+    else:
+        due = {user["due_at"] - user["flagged_at"] for user in users.values() if user["state"] == "flagged"}
+        assert {delay.days for delay in due} == {7}
+        assert {user["flag_reason"] for user in users.values() if user["state"] == "flagged"} == {"absent"}
+        assert len(await story.stored.events("UserFlaggedForDeletion")) == 5
+
+
+@pytest.mark.spec("S16")
+async def test_a_preview_writes_its_record_and_its_plan_alone(story):
+    story.source.entries = people(40, story.domain)
+    await story.sync()
+    story.source.entries = people(30, story.domain, 10) + people(2, story.domain, 100)
+    before = await fingerprint(story, "sync_runs", "plan_items")
+    run = await story.sync("preview")
+    assert await fingerprint(story, "sync_runs", "plan_items") == before
+    assert (run["state"], run["plan_part"], run["held"]) == ("completed", "all", {"flag": 10})
+    assert (run["counts"]["added"], run["counts"]["flagged"]) == (2, 10)
+    assert len(await story.items(run["_id"])) == 12
+    assert story.source.keeps == [True, False]
+
+
+@pytest.mark.spec("S16")
+@pytest.mark.parametrize("kind", ["sync", "preview"])
+async def test_an_approved_plan_is_applied_with_what_was_held(story, kind):
+    story.source.entries = people(40, story.domain)
+    await story.sync()
+    story.source.entries = people(30, story.domain, 10)
+    plan = await story.sync(kind)
+    run = await story.sync("approval", approves=plan["_id"], approved_hash=plan["plan_hash"])
+    assert (run["state"], run["counts"]["flagged"], run["held"]) == ("completed", 10, None)
+    assert sum(user["state"] == "flagged" for user in (await story.users()).values()) == 10
+
+
+@pytest.mark.spec("S16")
+async def test_the_approval_of_a_plan_is_refused_after_the_directory_moved(story):
+    story.source.entries = people(40, story.domain)
+    await story.sync()
+    story.source.entries = people(30, story.domain, 10)
+    plan = await story.sync()
+    story.source.entries = people(31, story.domain, 9)
+    before = await fingerprint(story, "sync_runs", "outbox", "directories")
+    run = await story.sync("approval", approves=plan["_id"], approved_hash=plan["plan_hash"])
+    assert (run["state"], run["reason"]) == ("failed", "plan-stale")
+    assert await fingerprint(story, "sync_runs", "outbox", "directories") == before
+
+
+@pytest.mark.spec("S16")
+async def test_no_approval_overrides_a_read_that_is_not_whole(story):
+    story.source.entries = people(40, story.domain)
+    await story.sync()
+    story.source.entries = people(30, story.domain, 10)
+    plan = await story.sync()
+    story.source.report = {"problems": ("connection_lost: after 30 entries",)}
+    run = await story.sync("approval", approves=plan["_id"], approved_hash=plan["plan_hash"])
+    assert run["state"] == "failed"
+    assert "could not be read whole" in run["reason"]
+    assert {user["state"] for user in (await story.users()).values()} == {"active"}
+
+
+@pytest.mark.spec("S16")
+async def test_an_incomplete_read_adds_and_updates_and_flags_nobody(story):
+    story.source.entries = people(40, story.domain)
+    await story.sync()
+    good = (await story.directory())["last_good"]
+    story.source.entries = people(3, story.domain) + people(1, story.domain, 100)
+    story.source.report = {"problems": ("size_limit: after 4 entries",)}
+    run = await story.sync()
+    assert (run["state"], run["reason"]) == ("incomplete", "size_limit: after 4 entries")
+    assert (run["counts"]["added"], run["counts"]["flagged"]) == (1, 0)
+    assert len(await story.users(state="active")) == 41
+    assert await story.stored.events("SyncIncomplete") == [("SyncIncomplete", run["_id"])]
+    assert (await story.directory())["last_good"] == good
+
+
+@pytest.mark.spec("S8")
+async def test_a_directory_that_cannot_be_read_fails_the_run_and_changes_nobody(story):
+    story.source.entries = people(5, story.domain)
+    await story.sync()
+    before = await story.users()
+    story.source.failure = SourceFailed("bind", "the directory refused the user or the password")
+    run = await story.sync()
+    assert (run["state"], run["reason"]) == ("failed", "bind: the directory refused the user or the password")
+    assert await story.users() == before
+    assert await story.stored.events("SyncFailed") == [("SyncFailed", run["_id"])]
+
+
+@pytest.mark.spec("S16")
+async def test_a_changed_filter_holds_all_removals_until_they_are_approved(story):
+    story.source.entries = people(40, story.domain)
+    await story.sync()
+    directory = await story.directory()
+    await story.stored.set(DIRECTORIES, directory["_id"], ldap=directory["ldap"] | {"user_filter": "(mail=*)"})
+    story.source.entries = people(39, story.domain, 1)
+    await story.sync()
+    run = await story.sync()
+    assert (run["state"], run["held"], run["proof"]["holds"]) == ("held", {"flag": 1}, ["filter"])
+    approved = await story.sync("approval", approves=run["_id"], approved_hash=run["plan_hash"])
+    assert (approved["state"], approved["counts"]["flagged"]) == ("completed", 1)
+    assert (await story.sync())["state"] == "completed"
+
+
+@pytest.mark.spec("S1")
+async def test_after_a_switch_of_the_provider_the_missing_are_held_as_conflicts(story):
+    story.source.entries = people(40, story.domain)
+    await story.sync()
+    directory = await story.directory()
+    entra = {"tenant": "t", "client_id": "c", "client_secret": None, "client_certificate": None}
+    entra |= {"credential_expires_at": None, "cloud": "public", "user_filter": ""}
+    await story.stored.set(DIRECTORIES, directory["_id"], provider="entra", entra=entra)
+    story.source.entries = [
+        entry(f"g{number}", f"u{number:06d}@{story.domain}", id_kind="graph_id") for number in range(39)
+    ]
+    run = await story.sync()
+    assert (run["state"], run["held"], run["counts"]["updated"]) == ("held", {"flag": 1}, 39)
+    assert [item["reason"] for item in await story.items(run["_id"], state="held")] == ["provider_switch"]
+    users = await story.users()
+    assert {user["source"] for user in users.values()} == {"entra", "ldap"}
+    assert users[f"u000001@{story.domain}"]["external_id"] == "id-g1"

@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from datetime import timedelta
 from typing import Any
 
+import pytest
 from pydantic import SecretStr
 
 from postern_common.clock import Clock
@@ -19,11 +20,12 @@ from postern_sync.runs.runner import Runner
 from postern_sync.runs.store import RunStore
 from postern_sync.settings import SyncSettings
 from postern_sync.source import Reading, ReadReport
-from tests.servers.stored import Stored
+from tests.servers.stored import Stored, connect
 
 PAGE = 500
 RUNS = Collections.SYNC_RUNS
 USERS = Collections.USERS
+CUSTOMERS = Collections.CUSTOMERS
 ADDRESSES = Collections.ADDRESSES
 PLAN_ITEMS = Collections.PLAN_ITEMS
 DIRECTORIES = Collections.DIRECTORIES
@@ -163,6 +165,20 @@ class SyncStory:
         found = await self.stored.all(PLAN_ITEMS, run_id=run_id, **query)
         return sorted(found, key=lambda item: item["seq"])
 
+    async def directory(self) -> dict[str, Any]:
+        """The directory's document."""
+        [found] = await self.stored.all(DIRECTORIES, customer_id=self.customer_id)
+        return found
+
+    async def customer(self) -> dict[str, Any]:
+        """The customer's document."""
+        return await self.stored.get(CUSTOMERS, self.customer_id)
+
+    async def set_user(self, email: str, **fields: Any) -> None:
+        """Change a user as somebody else would."""
+        user = (await self.users())[email]
+        await self.stored.set(USERS, user["_id"], version=user["version"] + 1, **fields)
+
     async def in_step(self) -> bool:
         """Whether users and the collection of addresses say the same."""
         wanted = {}
@@ -192,3 +208,14 @@ def directory_document(customer_id: str, **fields: Any) -> tuple[Any, dict[str, 
         "warned_days": [],
     }  # fmt: skip
     return DIRECTORIES, document | fields
+
+
+@pytest.fixture
+async def story(mongo_uri, database):
+    """A customer with a directory, and nobody in it."""
+    mongo = connect(mongo_uri, database)
+    await mongo.ensure_indexes()
+    made = SyncStory(Stored(mongo), sync_settings(mongo_uri, database), ScriptedSource())
+    await made.begin()
+    yield made
+    mongo.close()

@@ -178,7 +178,7 @@ class SyncRunDocument(TypedDict):
 
     requested -> running -> completed | held | incomplete | failed | cancelled; held -> rejected (api); a requested
     run -> cancelled (api). An approval is a run of its own (`kind` approval, `approves` the plan's run): the directory
-    is read again and the plan must come out the same. While it is open, `attempts` counts the workers that began with it,
+    is read again and the plan must come out the same. While it is open, `attempts` counts the workers that began,
     and `outcome` holds how it ends once the stored plan is applied.
     """
 

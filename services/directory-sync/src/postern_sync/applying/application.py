@@ -61,6 +61,10 @@ class Application:
         batch: list[Group] = []
         weight = 0
         async for group in self._plan.groups():
+            # Members are looked up by what is stored: users of the same plan must be there before.
+            if batch and _is_of_list(group) and not _is_of_list(batch[-1]):
+                yield batch
+                batch, weight = [], 0
             batch.append(group)
             weight += sum(1 + len(item["change"].get("members", ())) // MEMBERS_FOR_ONE for item in group)
             if weight >= self._batch:
@@ -137,6 +141,10 @@ class Application:
 
 _NEW_USERS: Final = frozenset({"add", "restore"})
 _HERE: Final = frozenset({"restore", "update", "drop_aliases", "flag", "unflag"})
+
+
+def _is_of_list(group: Group) -> bool:
+    return "members" in group[0]["change"]
 
 
 def _user_ids(items: list[Document]) -> set[str]:

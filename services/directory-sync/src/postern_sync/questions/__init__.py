@@ -1,0 +1,1 @@
+"""Questions that the api puts to a directory."""

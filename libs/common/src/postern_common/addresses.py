@@ -6,6 +6,7 @@ regard to case in either part (`address_key`), while its own spelling is kept fo
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import ip_address
 from typing import Final
 
@@ -18,6 +19,7 @@ MAX_LABEL_OCTETS: Final = 63  # RFC 1035 2.3.4
 MAX_DOMAIN_OCTETS: Final = 253  # RFC 1035 2.3.4, less the root's dot and length
 MAX_ADDRESS_OCTETS: Final = 254  # RFC 5321 4.5.3.1.3, less the angle brackets
 
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _LABEL = re.compile(r"(?!-)[a-z0-9-]{1,63}(?<!-)")
 _ATEXT = re.compile(
     r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~\x80-\U0010ffff-]+(?:\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~\x80-\U0010ffff-]+)*"
@@ -128,7 +130,7 @@ def parse_address(text: str, *, pointer: str | None = None) -> Address:
     header or an SMTP command (CASES 55).
     """
     stripped = text.strip()
-    if any(ord(char) < 0x20 or ord(char) == 0x7F for char in stripped):
+    if _CONTROL.search(stripped):
         raise _bad_address("holds a control character", pointer)
     local, at, domain = stripped.rpartition("@")
     if not at or not local or not domain:
@@ -137,10 +139,19 @@ def parse_address(text: str, *, pointer: str | None = None) -> Address:
         raise _bad_address(f"has more than {MAX_LOCAL_OCTETS} octets before the @", pointer)
     if not _ATEXT.fullmatch(local) and not _is_quoted(local):
         raise _bad_address("has a character before the @ that is not allowed there", pointer)
-    address = Address(local, parse_domain(domain, pointer=pointer))
+    try:
+        address = Address(local, _known_domain(domain))
+    except Rejected as error:
+        raise Rejected(error.code, error.message, pointer=pointer) from error
     if len(str(address).encode("utf-8", "surrogatepass")) > MAX_ADDRESS_OCTETS:
         raise _bad_address(f"is longer than {MAX_ADDRESS_OCTETS} octets", pointer)
     return address
+
+
+@lru_cache(maxsize=4096)
+def _known_domain(text: str) -> DomainName:
+    """Many addresses stand in few domains: each is parsed once. A refusal is not kept."""
+    return parse_domain(text)
 
 
 def _is_quoted(local: str) -> bool:

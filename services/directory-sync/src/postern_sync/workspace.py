@@ -8,7 +8,7 @@ thread at a time.
 import json
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Final, cast
 
@@ -19,6 +19,8 @@ from postern_sync.source import Cancelled
 
 BATCH: Final = 1000
 _CACHE_KIB: Final = 8192
+_ENTRY_FIELDS: Final = tuple(field.name for field in fields(Entry))
+_USER_FIELDS: Final = tuple(field.name for field in fields(StoredUser))
 
 _SCHEMA: Final = """
 PRAGMA journal_mode = OFF;
@@ -197,10 +199,10 @@ class Workspace:
         """The plan's items: those that hand addresses to each other stand together."""
         query = "SELECT seq, grp, data FROM item ORDER BY grp, seq"
         for number, (_seq, group, data) in enumerate(self.rows(query), start=1):
-            fields = json.loads(data)
+            found = json.loads(data)
             for name in ("gained", "dropped"):
-                fields[name] = tuple(fields[name])
-            yield PlanItem(**(fields | {"seq": number, "group": group}))
+                found[name] = tuple(found[name])
+            yield PlanItem(**(found | {"seq": number, "group": group}))
 
     def skip_summary(self, limit: int) -> dict[str, SkippedDocument]:
         """Why entries were left out: how many, and the first `limit` of each reason."""
@@ -230,7 +232,28 @@ def _batches(things: Iterable[Any]) -> Iterator[list[Any]]:
 
 def _entry_row(entry: Entry) -> tuple[Any, ...]:
     primary = entry.primary.key if entry.primary else None
-    return entry.id, entry.kind, entry.immutable_id, primary, json.dumps(entry.to_json(), separators=(",", ":"))
+    data = {name: getattr(entry, name) for name in _ENTRY_FIELDS}
+    data["primary"] = _boxed(entry.primary) if entry.primary else None
+    data["aliases"] = [_boxed(alias) for alias in entry.aliases]
+    return entry.id, entry.kind, entry.immutable_id, primary, _dump(data)
+
+
+def read_entry(data: str) -> Entry:
+    """An entry from its row; its addresses were parsed when it was put."""
+    found = json.loads(data)
+    found["primary"] = Mailbox(*found["primary"]) if found["primary"] else None
+    found["aliases"] = tuple(Mailbox(*alias) for alias in found["aliases"])
+    found["refs"] = tuple(found["refs"])
+    found["faults"] = tuple(found["faults"])
+    return Entry(**found)
+
+
+def _boxed(mailbox: Mailbox) -> tuple[str, str, str]:
+    return mailbox.address, mailbox.key, mailbox.domain
+
+
+def _dump(data: dict[str, Any]) -> str:
+    return json.dumps(data, separators=(",", ":"))
 
 
 def _claims(entry: Entry) -> Iterator[tuple[str, str, int, str]]:
@@ -241,8 +264,10 @@ def _claims(entry: Entry) -> Iterator[tuple[str, str, int, str]]:
 
 
 def _stored_row(user: StoredUser) -> tuple[Any, ...]:
-    data = json.dumps(asdict(user), separators=(",", ":"))
-    return user.id, user.source, user.kind, user.external_id, user.immutable_id, user.primary.key, data
+    data = {name: getattr(user, name) for name in _USER_FIELDS}
+    data["primary"] = _boxed(user.primary)
+    data["aliases"] = [(*_boxed(alias.mailbox), alias.source) for alias in user.aliases]
+    return user.id, user.source, user.kind, user.external_id, user.immutable_id, user.primary.key, _dump(data)
 
 
 def _held(user: StoredUser) -> Iterator[tuple[str, str, int]]:
@@ -252,8 +277,9 @@ def _held(user: StoredUser) -> Iterator[tuple[str, str, int]]:
         yield alias.mailbox.key, user.id, int(alias.source in {"ldap", "entra"})
 
 
-def stored_user(data: str) -> StoredUser:
+def read_user(data: str) -> StoredUser:
     """A stored user from its row."""
-    fields = json.loads(data)
-    aliases = tuple(StoredAlias(Mailbox(**alias["mailbox"]), alias["source"]) for alias in fields["aliases"])
-    return StoredUser(**(fields | {"primary": Mailbox(**fields["primary"]), "aliases": aliases}))
+    found = json.loads(data)
+    found["primary"] = Mailbox(*found["primary"])
+    found["aliases"] = tuple(StoredAlias(Mailbox(*alias[:3]), alias[3]) for alias in found["aliases"])
+    return StoredUser(**found)

@@ -10,9 +10,9 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Final, Protocol
 
 from postern_sync.rules import ownership
-from postern_sync.rules.entries import Entry, SyncRules
+from postern_sync.rules.entries import SyncRules
 from postern_sync.rules.ownership import Claim, Holder, Ruling
-from postern_sync.workspace import BATCH, Workspace
+from postern_sync.workspace import BATCH, Workspace, read_entry
 
 
 class _Rule(Protocol):
@@ -133,7 +133,7 @@ def _by_key(workspace: Workspace, query: str) -> Iterator[tuple[str, list[tuple[
 
 def _note(workspace: Workspace, reason: str, entry_id: str, key: str) -> None:
     row = next(workspace.rows("SELECT data FROM entry WHERE id = ?", (entry_id,)))
-    entry = Entry.from_json(json.loads(row[0]))
+    entry = read_entry(row[0])
     query = (
         "SELECT data FROM entry WHERE id IN (SELECT entry_id FROM claim WHERE key = ?) AND id <> ? ORDER BY id LIMIT 1"
     )
@@ -142,7 +142,7 @@ def _note(workspace: Workspace, reason: str, entry_id: str, key: str) -> None:
     data = {
         "name": entry.name,
         "address": address,
-        "other": Entry.from_json(json.loads(rival[0])).name if rival else "",
+        "other": read_entry(rival[0]).name if rival else "",
         "detail": "",
     }
     workspace.db.execute("INSERT INTO skip (reason, data) VALUES (?, ?)", (reason, json.dumps(data)))

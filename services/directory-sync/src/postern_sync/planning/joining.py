@@ -4,12 +4,11 @@ Never by display name. A rename or a move keeps the identity; a person who was m
 one and is recognised by the address; the immutable identity carries users over to another provider (B-O5).
 """
 
-import json
 from typing import Final
 
 from postern_sync.rules.entries import Entry, SyncRules
 from postern_sync.rules.standing import standing
-from postern_sync.workspace import BATCH, Workspace
+from postern_sync.workspace import BATCH, Workspace, read_entry
 
 _BY_EXTERNAL_ID: Final = """
 INSERT OR IGNORE INTO joined
@@ -41,7 +40,7 @@ def set_standings(workspace: Workspace, rules: SyncRules) -> None:
         page = list(workspace.rows("SELECT id, data FROM entry WHERE id > ? ORDER BY id LIMIT ?", (last, BATCH)))
         if not page:
             return
-        found = [(standing(Entry.from_json(json.loads(data)), rules), entry_id) for entry_id, data in page]
+        found = [(standing(read_entry(data), rules), entry_id) for entry_id, data in page]
         workspace.db.execute("BEGIN")
         workspace.db.executemany("UPDATE entry SET standing = ? WHERE id = ?", found)
         workspace.db.execute("COMMIT")

@@ -66,7 +66,7 @@ def _item(workspace: Workspace, action: str, group_id: str, members: list[str]) 
     query = (
         "SELECT json_extract(data, '$.name') FROM entry WHERE id = ?"
         if is_new
-        else ("SELECT json_extract(data, '$.primary.address') FROM stored WHERE id = ?")
+        else ("SELECT json_extract(data, '$.primary[0]') FROM stored WHERE id = ?")
     )
     label = next(workspace.rows(query, (group_id.removeprefix("entry:"),)))[0]
     return PlanItem(

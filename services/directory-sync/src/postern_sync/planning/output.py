@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable
-from dataclasses import asdict
+from dataclasses import fields
 from typing import Any, Final
 
 from postern_sync.rules.entries import Entry
@@ -55,4 +55,4 @@ class Output:
 
 
 def _plain(item: PlanItem) -> dict[str, Any]:
-    return {name: value for name, value in asdict(item).items() if name not in {"seq", "group"}}
+    return {field.name: getattr(item, field.name) for field in fields(item) if field.name not in {"seq", "group"}}

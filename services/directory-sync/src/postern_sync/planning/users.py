@@ -9,7 +9,7 @@ from postern_sync.rules.changes import Addresses, change_of
 from postern_sync.rules.entries import Entry, Mailbox, StoredUser, SyncRules
 from postern_sync.rules.plan import PlanItem
 from postern_sync.rules.standing import FOUND_WITHOUT_PRIMARY, directory_state, flag_reason
-from postern_sync.workspace import BATCH, Workspace, stored_user
+from postern_sync.workspace import BATCH, Workspace, read_entry, read_user
 
 LICENCE: Final = "licence_limit"
 
@@ -40,7 +40,7 @@ def plan_joined(workspace: Workspace, rules: SyncRules, output: Output) -> None:
     for _entry_id, found, entry_data, user_data, won in _pages(workspace, _JOINED):
         if found != "in" and found not in FOUND_WITHOUT_PRIMARY:
             continue
-        entry, user = Entry.from_json(json.loads(entry_data)), stored_user(user_data)
+        entry, user = read_entry(entry_data), read_user(user_data)
         _update(workspace, rules, output, entry, user, _addresses(entry, won))
         if found in FOUND_WITHOUT_PRIMARY:
             output.skip(found, entry)
@@ -110,7 +110,7 @@ def plan_new(workspace: Workspace, rules: SyncRules, output: Output, licences_le
     """Add those who are not here, as far as the licences go; the rest are known without being users."""
     left = licences_left
     for _entry_id, _found, entry_data, won in _pages(workspace, _NEW):
-        entry = Entry.from_json(json.loads(entry_data))
+        entry = read_entry(entry_data)
         if entry.kind == "user" and left is not None:
             if left <= 0:
                 output.skip(LICENCE, entry)
@@ -165,7 +165,7 @@ def plan_missing(workspace: Workspace, rules: SyncRules, output: Output) -> None
     if not rules.is_complete:
         return
     for _user_id, user_data, found, entry_data in _pages(workspace, _MISSING):
-        user = stored_user(user_data)
+        user = read_user(user_data)
         reason = flag_reason(found, rules)
         if reason is not None:
             _miss(rules, output, user, reason, _state_of(reason), entry_data)
@@ -203,7 +203,7 @@ def report_out(workspace: Workspace, output: Output) -> None:
     """Tell of entries that take no part, and keep taking mail for those whom a conflict leaves out (SPEC R4)."""
     from_conflict = {"address_taken", "address_taken_elsewhere", "duplicate_primary"}
     for _entry_id, found, data in _pages(workspace, _OUT):
-        entry = Entry.from_json(json.loads(data))
+        entry = read_entry(data)
         if found in from_conflict:
             output.leave_out(entry, found)
         elif found not in FOUND_WITHOUT_PRIMARY or not _is_joined(workspace, entry.id):

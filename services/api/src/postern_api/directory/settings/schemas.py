@@ -68,13 +68,15 @@ class LdapFields(BaseModel):
         "ldaps", description="`none` sends the password in clear.", examples=["ldaps"]
     )
     verify_certificate: bool = Field(
-        True, strict=True, description="Whether the server's certificate must be trusted.", examples=[True]
+        True, strict=True, description="Whether the server's certificate is judged at all.", examples=[True]
     )
     ca_certificates: Pem | None = Field(
         None, description="Authorities to trust, as PEM; null is those of the system.", examples=[None]
     )
     fingerprint: Text | None = Field(
-        None, description="SHA-256 of the server's certificate, in hexadecimal: this one is trusted.", examples=[None]
+        None,
+        description="SHA-256 of the server's certificate, in hexadecimal: this one is trusted, and no other.",
+        examples=[None],
     )
     user: Text = Field(
         "", description="Who signs in: a DN, or name@domain. Empty reads anonymously.",
@@ -261,7 +263,7 @@ def warnings_of(document: Any) -> list[str]:
     if document["provider"] == "ldap" and ldap is not None and ldap["connection"] == "direct":
         if ldap["security"] == "none":
             found.append("The password and all that is read cross the network in clear: use ldaps or starttls.")
-        elif not ldap["verify_certificate"] and ldap["fingerprint"] is None:
+        elif not ldap["verify_certificate"]:
             found.append("Whoever stands between can read the password: have the certificate verified.")
     if document["guard"]["mode"] == "off":
         found.append("The guard is off: one run may flag any number of users.")

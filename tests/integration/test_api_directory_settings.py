@@ -372,3 +372,15 @@ async def test_settings_belong_to_their_customer(api):
     assert (await api.get(f"{one}/directory")).json()["provider"] == "ldap"
     found = await api.mongo.collection(Collections.DIRECTORIES, PLATFORM).count({})
     assert found == 2
+
+
+@pytest.mark.spec("T9")
+async def test_a_removed_customers_directory_is_read_no_more(api):
+    customer, other = await api.customer("One"), await api.customer("Two")
+    for path in (customer, other):
+        await set_up(api, path)
+        await api.post(f"{path}/directory/exceptions", {"kind": "user", "external_id": "1"}, expect=201)
+    await api.delete(customer, expect=204)
+    kept = {other.rsplit("/", 1)[-1]}
+    assert {one["customer_id"] for one in await api.all("directories")} == kept
+    assert {one["customer_id"] for one in await api.all("directory_exceptions")} == kept

@@ -2,13 +2,19 @@
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, cast
+from typing import Any, Final, cast
 
 from postern_api.auth.roles import Principal, Role
 from postern_common.documents import Collections, CustomerDocument, UserState
 from postern_common.mongo import PLATFORM, Mongo, Scoped, Session, TenantScope
 
 Document = dict[str, Any]
+_DIRECTORY: Final = (
+    Collections.DIRECTORIES,
+    Collections.DIRECTORY_EXCEPTIONS,
+    Collections.DIRECTORY_ADDITIONS,
+    Collections.AGENTS,
+)
 
 
 def visible_to(principal: Principal) -> Document:
@@ -67,7 +73,9 @@ class CustomerStore:
         return False
 
     async def delete(self, customer_id: str, version: int, session: Session) -> bool:
-        """Remove the customer and its tokens."""
+        """Remove the customer with its tokens, and how its directory is read, so that nobody reads it any more."""
+        for name in _DIRECTORY:
+            await self._mongo.collection(name, TenantScope(customer_id)).delete_many({}, session=session)
         await self._mongo.collection(Collections.TOKENS, PLATFORM).delete_many(
             {"owner_id": customer_id}, session=session
         )

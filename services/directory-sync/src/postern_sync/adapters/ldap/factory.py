@@ -1,0 +1,62 @@
+"""From a customer's settings to a directory that can be read."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Final
+
+from postern_common.directory_documents import DirectoryDocument, LdapDocument
+from postern_common.ldap_filter import FilterError
+from postern_common.netguard import NetGuard
+from postern_common.secrets import SecretBox, SecretsError
+from postern_sync.adapters.ldap.reader import LdapSource
+from postern_sync.adapters.ldap.session import Access
+from postern_sync.rules.ldap_mapping import LdapMapping
+from postern_sync.rules.ldap_presets import PRESETS
+from postern_sync.settings import SyncSettings
+from postern_sync.source import Source, SourceFailed
+
+_UNSET: Final = "LDAP is not set up."
+_SEALED: Final = "The stored password cannot be opened; enter it again."
+_FILTER: Final = "The filter cannot be read: {}."
+
+
+def mapping_of(ldap: LdapDocument, now: datetime, *, include_hidden: bool = True) -> LdapMapping:
+    """How objects of this directory are read."""
+    overrides: Mapping[str, str] = ldap["attributes"]
+    return LdapMapping(
+        PRESETS[ldap["preset"]],
+        overrides,
+        now,
+        primary_from_upn=ldap["primary_from_upn"],
+        include_hidden=include_hidden,
+    )
+
+
+def ldap_source(
+    access: Access, now: datetime, *, include_hidden: bool = True, include_public_folders: bool = False
+) -> LdapSource:
+    """The directory that `access` leads to; for whoever has the password in plain, such as an agent."""
+    mapping = mapping_of(access.ldap, now, include_hidden=include_hidden)
+    try:
+        return LdapSource(access, mapping, include_public_folders=include_public_folders)
+    except FilterError as error:
+        raise SourceFailed("filter", _FILTER.format(error)) from None
+
+
+def make_ldap_source(directory: DirectoryDocument, secrets: SecretBox, settings: SyncSettings) -> Source:
+    """The directory of a customer. Raises `SourceFailed` where its settings cannot be used."""
+    ldap = directory["ldap"]
+    if ldap is None:
+        raise SourceFailed("name", _UNSET)
+    place = f"directories/{directory['customer_id']}/ldap.password"
+    try:
+        password = secrets.open(ldap["password"], place).decode() if ldap["password"] else ""
+    except SecretsError:
+        raise SourceFailed("bind", _SEALED) from None
+    access = Access(ldap, password, NetGuard(settings.allow_networks))
+    return ldap_source(
+        access,
+        datetime.now(UTC),
+        include_hidden=directory["include_hidden"],
+        include_public_folders=directory["include_public_folders"],
+    )

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from tools.checks.source import Finding, Source
 
-ALLOWED_COMMON = frozenset({"addresses", "directory_documents", "documents", "errors", "events", "ids"})
+ALLOWED_COMMON = frozenset({"addresses", "directory_documents", "documents", "errors", "events", "ids", "ldap_filter"})
 IMPURE_STANDARD = frozenset(
     {"asyncio", "http", "random", "secrets", "smtplib", "socket", "subprocess", "threading", "urllib"}
 )

@@ -3,11 +3,12 @@
 A source hands entries to a `Reading` page by page and ends with a report; what the report proves is a rule's to say.
 """
 
-from dataclasses import dataclass
 from typing import Protocol
 
-from postern_common.directory_documents import DeltaDocument
 from postern_sync.rules.entries import Entry
+from postern_sync.rules.report import ReadReport
+
+__all__ = ["Cancelled", "ReadReport", "Reading", "Source", "SourceFailed"]
 
 
 class Cancelled(Exception):
@@ -39,25 +40,6 @@ class Reading(Protocol):
 
     def progress(self, *, phase: str, read: int, total: int | None = None) -> None:
         """Tell how far it is. Raises `Cancelled`."""
-
-
-@dataclass(frozen=True, slots=True)
-class ReadReport:
-    """What reading came to (BEHAVIOURS 3.2). `problems` are the reasons why something may be missing, as stable words
-    with detail (`size_limit: …`, `connection_lost: …`, `members_incomplete: <group>`); none means that every page
-    ended well. `invocation_id` and `usn` name the domain controller and how far it is, for Active Directory.
-    `delta` is where reading goes on, to be stored with what it stands for.
-    """
-
-    users: int
-    groups: int
-    base_readable: bool = True
-    problems: tuple[str, ...] = ()
-    referrals: int = 0
-    attribute_errors: int = 0
-    invocation_id: str | None = None
-    usn: int | None = None
-    delta: DeltaDocument | None = None
 
 
 class Source(Protocol):

@@ -7,7 +7,7 @@ thread at a time.
 
 import json
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Final, cast
@@ -176,7 +176,7 @@ class Workspace:
         """Take those of `wanted_keys` that another customer has in a verified domain."""
         self._put("INSERT OR IGNORE INTO taken VALUES (?)", ((key,) for key in keys))
 
-    def wanted_keys(self) -> Iterator[str]:
+    def wanted_keys(self) -> Generator[str, None, None]:
         """Addresses that entries claim and that no stored user of this customer has."""
         for (key,) in self.rows("SELECT DISTINCT key FROM claim WHERE key NOT IN (SELECT key FROM held) ORDER BY key"):
             yield key
@@ -195,7 +195,7 @@ class Workspace:
 
     # --- the plan ---
 
-    def items(self) -> Iterator[PlanItem]:
+    def items(self) -> Generator[PlanItem, None, None]:
         """The plan's items: those that hand addresses to each other stand together."""
         query = "SELECT seq, grp, data FROM item ORDER BY grp, seq"
         for number, (_seq, group, data) in enumerate(self.rows(query), start=1):
@@ -213,7 +213,7 @@ class Workspace:
             found[reason] = cast(SkippedDocument, {"count": count, "examples": examples})
         return found
 
-    def skips(self) -> Iterator[Skip]:
+    def skips(self) -> Generator[Skip, None, None]:
         """Everything that was left out."""
         for reason, data in self.rows("SELECT reason, data FROM skip ORDER BY seq"):
             yield Skip(reason, **json.loads(data))

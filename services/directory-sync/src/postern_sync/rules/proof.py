@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from postern_common.directory_documents import LastGoodDocument, Provider
-from postern_sync.source import ReadReport
+from postern_sync.rules.report import ReadReport
 
 Hold = Literal["filter", "provider_switch", "first_run"]
 

@@ -1,0 +1,139 @@
+"""Addresses in a plan: who gets which, who keeps what, and what is left out and reported."""
+
+import pytest
+
+from postern_sync.rules.entries import StoredAlias
+from tests.servers.sync_model import applied, box, entry, plan, rules, user
+
+
+@pytest.mark.spec("U4")
+def test_case_5_and_6_two_unknown_entries_with_one_address_are_both_reported_and_the_rest_syncs():
+    others = [entry(f"u{number}") for number in range(20)]
+    found = plan([*others, entry("guid-1", "same"), entry("guid-2", "same")])
+    assert len(found.of("add")) == 20
+    pair = [skip for skip in found.skips if skip.reason == "duplicate_primary"]
+    assert {(skip.name, skip.other, skip.address) for skip in pair} == {
+        ("cn=guid-1", "cn=guid-2", "same@demo.test"),
+        ("cn=guid-2", "cn=guid-1", "same@demo.test"),
+    }
+
+
+@pytest.mark.spec("U4")
+def test_a_second_entry_with_a_users_address_changes_nothing_for_that_user():
+    found = plan([entry("ann"), entry("twin", "ann")], [user("ann")])
+    assert found.items == []
+    assert found.reasons() == {"duplicate_primary": {"cn=twin"}}
+
+
+@pytest.mark.spec("U4", "L2")
+def test_case_12_the_local_part_alone_is_nobody():
+    found = plan([entry("g1", "max.meier@demo.test"), entry("g2", "max.meier@other.test")])
+    assert found.labels("add") == {"max.meier@demo.test", "max.meier@other.test"}
+
+
+@pytest.mark.spec("L3", "S9")
+def test_case_16_a_changed_address_updates_and_a_pending_deletion_is_called_off():
+    flagged = user("ann", state="flagged", flag_reason="disabled", directory_state="disabled")
+    found = plan([entry("ann", "ann.new")], [flagged])
+    assert {item.action for item in found.items} == {"update", "drop_aliases", "unflag"}
+
+
+@pytest.mark.spec("U4")
+def test_case_17_and_22_another_spelling_is_the_same_user_and_is_shown_as_the_directory_has_it():
+    found = plan([entry("ann", "Ann.Lee@Demo.test")], [user("ann", "ann.lee@demo.test")])
+    (item,) = found.items
+    assert (item.action, item.change, item.gained) == ("update", {"email": "Ann.Lee@demo.test"}, ())
+
+
+@pytest.mark.spec("S2")
+def test_case_20_emptied_addresses_take_the_aliases_off_and_leave_the_user():
+    found = plan([entry("ann", "")], [user("ann", None, "a", "b")])
+    (item,) = found.items
+    assert (item.action, item.dropped) == ("drop_aliases", ("a@demo.test", "b@demo.test"))
+    assert found.of("flag") == []
+
+
+@pytest.mark.spec("U4")
+def test_case_42_an_alias_that_is_anothers_primary_goes_to_the_primary_in_any_order():
+    entries = [entry("ann", None, "bob"), entry("bob")]
+    for order in (entries, entries[::-1]):
+        found = plan(order, page=1)
+        assert {item.label: item.change["gain"] for item in found.of("add")} == {
+            "ann@demo.test": [],
+            "bob@demo.test": [],
+        }
+        assert found.reasons() == {"alias_is_primary_of_another": {"cn=ann"}}
+    holder = plan(entries, [user("ann", None, "bob")])
+    assert holder.of("add")[0].label == "bob@demo.test"
+    assert holder.of("update")[0].change == {"lose": ["bob@demo.test"]}
+    assert holder.of("add")[0].group == holder.of("update")[0].group
+
+
+@pytest.mark.spec("U4")
+def test_an_alias_handed_over_is_one_transaction_and_no_removal():
+    found = plan([entry("ann"), entry("bob", None, "sales")], [user("ann", None, "sales"), user("bob")])
+    assert {item.action for item in found.items} == {"update"}
+    assert len({item.group for item in found.items}) == 1
+    after = applied([user("ann", None, "sales"), user("bob")], found.items)
+    assert [alias.mailbox.key for alias in after["usr_bob"].aliases] == ["sales@demo.test"]
+
+
+@pytest.mark.spec("U4")
+def test_two_who_swap_their_primary_addresses_are_one_transaction():
+    stored = [user("a", "ann"), user("b", "bob")]
+    found = plan([entry("a", "bob"), entry("b", "ann")], stored)
+    assert len({item.group for item in found.items}) == 1
+    after = applied(stored, found.items)
+    assert (after["usr_a"].primary.key, after["usr_b"].primary.key) == ("bob@demo.test", "ann@demo.test")
+
+
+@pytest.mark.spec("U4")
+def test_an_address_of_a_missing_user_stays_with_them():
+    found = plan([entry("bob", None, "ann")], [user("ann"), user("bob")])
+    assert found.labels("flag") == {"ann@demo.test"}
+    assert found.of("update") == []
+    assert found.reasons()["address_taken"] == {"cn=bob"}
+
+
+@pytest.mark.spec("U4")
+def test_an_address_added_by_hand_is_neither_taken_off_nor_handed_over():
+    kept = user("ann", aliases=(StoredAlias(box("sales"), "manual"),))
+    found = plan([entry("ann"), entry("bob", None, "sales")], [kept, user("bob")])
+    assert found.items == []
+    assert found.reasons() == {"address_taken": {"cn=bob"}}
+
+
+@pytest.mark.spec("U4", "R4")
+def test_an_address_of_another_customer_is_reported_and_what_conflicts_is_known():
+    found = plan([entry("ann"), entry("b1", "bob"), entry("b2", "bob")], taken=["ann@demo.test"])
+    assert found.of("add") == []
+    assert found.reasons()["address_taken_elsewhere"] == {"cn=ann"}
+    assert found.labels("know") == {"bob@demo.test"}
+    again = plan([entry("b1", "bob"), entry("b2", "bob")], known=[("bob@demo.test", "duplicate_primary")])
+    assert again.items == []
+    solved = plan([entry("b1", "bob")], known=[("bob@demo.test", "duplicate_primary")])
+    assert solved.labels("forget") == {"bob@demo.test"}
+
+
+@pytest.mark.spec("T6")
+def test_users_are_added_up_to_the_licences_and_the_rest_is_reported_and_known():
+    found = plan([entry(f"u{number}") for number in range(5)], [user("u0")], rules(licences=3))
+    assert len(found.of("add")) == 2
+    assert len(found.reasons()["licence_limit"]) == 2
+    assert len(found.of("know")) == 2
+
+
+@pytest.mark.spec("E2")
+@pytest.mark.parametrize(("removed", "reason"), [("soft", "soft_deleted"), ("hard", "hard_deleted")])
+def test_what_the_provider_deleted_is_flagged_with_its_word(removed, reason):
+    found = plan([entry("ann", removed=removed)], [user("ann")])
+    assert (found.of("flag")[0].reason, found.of("flag")[0].change) == (reason, {"directory_state": reason})
+
+
+@pytest.mark.spec("S2")
+def test_a_rival_for_a_new_primary_address_leaves_the_stored_one():
+    stored = [user("ann"), user("hand", "boss", source="manual")]
+    found = plan([entry("ann", "boss"), entry("new", "ann")], stored)
+    after = applied(stored, found.items)
+    assert after["usr_ann"].primary.key == "ann@demo.test"
+    assert "usr_new_new" not in after

@@ -34,10 +34,15 @@ class GuardFields(BaseModel):
         5, ge=0, le=10_000, strict=True, description="So many may always be flagged, whatever the share.", examples=[5]
     )
     max_aliases: int = Field(
-        500, ge=0, le=10_000_000, strict=True, description="Secondary addresses that one run may drop.", examples=[500]
+        1000,
+        ge=0,
+        le=10_000_000,
+        strict=True,
+        description="Secondary addresses that one run may drop.",
+        examples=[1000],
     )
     max_members: int = Field(
-        500, ge=0, le=10_000_000, strict=True, description="Memberships that one run may end.", examples=[500]
+        5000, ge=0, le=10_000_000, strict=True, description="Memberships that one run may end.", examples=[5000]
     )
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+from contextlib import closing
 from datetime import datetime
 from typing import Any
 
@@ -26,11 +27,11 @@ async def load(people: PeopleStore, workspace: Workspace, lease: Lease, now: dat
     async for known in people.known():
         await asyncio.to_thread(workspace.put_known, [(found["key"], found["reason"]) for found in known])
     lease.check()
-    wanted = workspace.wanted_keys()
-    while keys := await asyncio.to_thread(lambda: list(itertools.islice(wanted, BATCH))):
-        lease.check()
-        if taken := await people.taken_elsewhere(keys):
-            await asyncio.to_thread(workspace.put_taken, taken)
+    with closing(workspace.wanted_keys()) as wanted:
+        while keys := await asyncio.to_thread(lambda: list(itertools.islice(wanted, BATCH))):
+            lease.check()
+            if taken := await people.taken_elsewhere(keys):
+                await asyncio.to_thread(workspace.put_taken, taken)
 
 
 def stored_user(user: Document) -> StoredUser:

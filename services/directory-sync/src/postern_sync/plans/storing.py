@@ -8,6 +8,7 @@ nothing at all.
 import asyncio
 import itertools
 from collections import Counter
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -96,15 +97,16 @@ class Planner:
         return "held" if held and run["kind"] == "sync" else "all"
 
     async def _put(self, workspace: Workspace, verdict: Verdict, now: datetime) -> int:
-        items, total = workspace.items(), 0
-        while batch := await asyncio.to_thread(lambda: list(itertools.islice(items, BATCH))):
-            documents = [self._document(item, verdict, now) for item in batch]
+        total = 0
+        with closing(workspace.items()) as items:
+            while batch := await asyncio.to_thread(lambda: list(itertools.islice(items, BATCH))):
+                documents = [self._document(item, verdict, now) for item in batch]
 
-            async def put(session: Session, documents: list[Document] = documents) -> None:
-                await self._plan.put(documents, session)
+                async def put(session: Session, documents: list[Document] = documents) -> None:
+                    await self._plan.put(documents, session)
 
-            await self._lease.transact(put, {"phase": "planning"})
-            total += len(batch)
+                await self._lease.transact(put, {"phase": "planning"})
+                total += len(batch)
         return total
 
     def _document(self, item: PlanItem, verdict: Verdict, now: datetime) -> Document:

@@ -36,15 +36,15 @@ class Stop(StrEnum):
 
 
 class Lease:
-    """One run in the hands of the worker `owner`."""
+    """One run in the hands of the worker `owner`; `claimed` is when it began to claim, by the monotonic clock."""
 
-    def __init__(self, store: RunStore, run: Document, owner: str, lease: timedelta) -> None:
+    def __init__(self, store: RunStore, run: Document, owner: str, lease: timedelta, claimed: float) -> None:
         self._store = store
         self._owner = owner
         self._lease = lease
         self._writing = asyncio.Lock()
         self._progress: Document = dict(run["progress"])
-        self._holds_until = time.monotonic() + lease.total_seconds()
+        self._holds_until = claimed + lease.total_seconds()
         self.run = run
         self.attempts: int = run.get("attempts", 0)
         self.stopped: Stop | None = None
@@ -125,7 +125,8 @@ class Lease:
         """End the run with the fields that `work` gives, in one transaction, also where it was called off."""
 
         async def whole(session: Session) -> None:
-            if await self._store.write(self.run, self._owner, {"phase": "ended"}, session=session) is None:
+            last = {"phase": "ended", "progress": self._progress}
+            if await self._store.write(self.run, self._owner, last, session=session) is None:
                 self._stop(None)
             fields = await work(session)
             await self._store.write(self.run, self._owner, fields, unset=LEFT, session=session)

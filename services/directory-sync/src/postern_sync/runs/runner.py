@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import random
 import secrets
+import time
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import Any, Final, Protocol
@@ -99,13 +100,13 @@ class Runner:
         """Claim waiting runs while there is room, and begin with them; how many."""
         begun = 0
         while not self._draining and len(self._tasks) < self._concurrency:
-            now = await self._store.mongo.now()
+            claimed, now = time.monotonic(), await self._store.mongo.now()
             run = await self._store.claim(self._owner, now, self._lease)
             if run is None:
                 break
             if run["state"] == "running":
                 _TAKEN_OVER.inc()
-            self._begin(Lease(self._store, run, self._owner, self._lease))
+            self._begin(Lease(self._store, run, self._owner, self._lease, claimed))
             begun += 1
         return begun
 

@@ -4,12 +4,19 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any, Final
 
+import structlog
+
 from postern_common.documents import Collections
+from postern_common.errors import Temporary
 from postern_common.mongo import BEFORE, PLATFORM, Mongo, Session, TenantScope
 from postern_sync.runs.documents import LEFT
 
 Document = dict[str, Any]
 OPEN_STATES: Final = ["requested", "running"]
+CANDIDATES: Final = 20
+CLAIM_MILLISECONDS: Final = 1000
+
+log = structlog.get_logger(__name__)
 
 
 class RunStore:
@@ -42,15 +49,26 @@ class RunStore:
 
     async def claim(self, owner: str, now: datetime, lease: timedelta) -> Document | None:
         """Take the longest waiting run that no living worker has, and return it as it was before."""
-        free = {"is_open": True, "state": {"$in": OPEN_STATES}}
+        free: Document = {"is_open": True, "state": {"$in": OPEN_STATES}}
         free["$or"] = [{"lease_until": None}, {"lease_until": {"$lte": now}}]
         change = {
             "$set": {"state": "running", "lease_owner": owner, "lease_until": now + lease},
             "$inc": {"attempts": 1, "version": 1},
         }
-        return await self._all.find_one_and_update(
-            free, change, sort=[("lease_until", 1), ("_id", 1)], return_document=BEFORE
-        )
+        order = [("lease_until", 1), ("_id", 1)]
+        for found in await self._all.find(free, limit=CANDIDATES, sort=order, projection={"_id": 1}):
+            mine = {**free, "_id": found["_id"]}
+            try:
+                run = await self._all.find_one_and_update(
+                    mine, change, return_document=BEFORE, maxTimeMS=CLAIM_MILLISECONDS
+                )
+            except Temporary as error:
+                # A worker that died in a transaction holds its run until the database ends that: others need not wait.
+                log.info("run_not_claimed", run_id=found["_id"], reason=error.reason)
+                continue
+            if run is not None:
+                return run
+        return None
 
     async def write(
         self,

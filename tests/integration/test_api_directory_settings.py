@@ -1,5 +1,6 @@
 """A customer's directory set up, replaced, switched over and off; secrets that never come out."""
 
+import asyncio
 import json
 from base64 import b64encode
 from datetime import timedelta
@@ -77,6 +78,20 @@ async def test_there_is_one_directory_and_replacing_it_needs_the_tag(api):
     again = await api.put(path, settings(), tag=tag, expect=200)
     assert (again.json()["interval_hours"], again.json()["absent_runs"]) == (6, 1)
     assert len(await api.all("directories")) == 1
+
+
+@pytest.mark.spec("S1")
+async def test_of_several_first_settings_one_is_the_first(api):
+    customer = await api.customer()
+    path = f"{customer}/directory"
+    first = await asyncio.gather(*(api.call("PUT", path, settings()) for _ in range(4)))
+    assert sorted(answer.status_code for answer in first) == [201, 428, 428, 428]
+    # Whoever takes whatever is there is not refused for another's change.
+    answers = await asyncio.gather(*(api.put(path, settings(absent_runs=number)) for number in range(1, 5)))
+    assert [answer.status_code for answer in answers] == [200] * 4
+    other = f"{await api.customer()}/directory"
+    answers = await asyncio.gather(*(api.put(other, settings()) for _ in range(3)))
+    assert sorted(answer.status_code for answer in answers) == [200, 200, 201]
 
 
 @pytest.mark.spec("L1", "E1")

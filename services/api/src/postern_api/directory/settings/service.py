@@ -83,7 +83,7 @@ class Directories:
         if present is None:
             if condition is not None:
                 condition.check_nothing()
-            return await self._create(body), True
+            return await self._create(body, condition), True
         if condition is None:
             raise _unconditional()
         condition.check(present["version"])
@@ -115,7 +115,7 @@ class Directories:
             "updated_at": self._resources.now(),
         }
 
-    async def _create(self, body: DirectoryInput) -> Document:
+    async def _create(self, body: DirectoryInput, condition: IfMatch | None) -> Document:
         wanted = self._wanted(body, self.parts(body, None))
         document: Document = {
             "_id": new_id("dir"),
@@ -136,8 +136,8 @@ class Directories:
 
         try:
             await self._resources.transact(work)
-        except DuplicateKey:
-            raise _unconditional() from None
+        except DuplicateKey:  # somebody else was first
+            raise (_unconditional() if condition is None else stale()) from None
         return document
 
     async def _changed(self, present: Document, changes: Document, session: Session) -> Document:

@@ -1,14 +1,22 @@
-"""Which source a directory is read with. Sealed secrets are opened behind these, and nowhere else in the service."""
+"""Which source a directory is read with, and who answers questions to it.
 
-from postern_common.directory_documents import DirectoryDocument
+Sealed secrets are opened behind these, and nowhere else in the service. What one provider needs is imported when its
+first directory is read.
+"""
+
+from typing import Any, cast
+
+from postern_common.directory_documents import DirectoryDocument, DirectoryRequestDocument
 from postern_common.mongo import Mongo
 from postern_common.secrets import SecretBox
 from postern_sync.settings import SyncSettings
 from postern_sync.source import Source, SourceFailed
 
+Document = dict[str, Any]
+
 
 class Sources:
-    """Makes sources."""
+    """Makes sources, and answers questions."""
 
     def __init__(self, settings: SyncSettings, secrets: SecretBox, mongo: Mongo) -> None:
         self._settings = settings
@@ -16,5 +24,21 @@ class Sources:
         self._mongo = mongo
 
     def __call__(self, directory: DirectoryDocument, *, keeps: bool) -> Source:
-        """The source for a directory; `keeps` tells whether what it reads may be kept for the next run."""
-        raise SourceFailed("settings", f"{directory['provider']} directories cannot be read yet")
+        """The source for a directory; `keeps` tells whether what it reads may be kept for the next run.
+
+        Raises `SourceFailed` where the settings cannot be used.
+        """
+        if directory["provider"] == "ldap":
+            from postern_sync.adapters.ldap.factory import make_ldap_source  # noqa: PLC0415
+
+            return make_ldap_source(directory, self._secrets, self._settings)
+        raise SourceFailed("settings", "Directories of this provider cannot be read yet.")
+
+    async def answer(self, question: Document) -> Document:
+        """Answer a question of the api's. Raises `SourceFailed` where it cannot be put to the directory."""
+        asked = cast(DirectoryRequestDocument, question)
+        if asked["provider"] == "ldap":
+            from postern_sync.adapters.ldap.factory import answer_ldap_question  # noqa: PLC0415
+
+            return await answer_ldap_question(asked, self._secrets, self._settings)
+        raise SourceFailed("settings", "Directories of this provider cannot be read yet.")

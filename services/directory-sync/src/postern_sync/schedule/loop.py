@@ -53,6 +53,7 @@ class Schedule:
         self._poll_seconds = poll_seconds
         self._draining = asyncio.Event()
         self.on_commit: Callable[[], None] = lambda: None
+        self.on_run: Callable[[], None] = lambda: None
 
     async def check_clock(self) -> None:
         """For `/readyz`: raise unless the database's time can be trusted for deciding what is due."""
@@ -94,6 +95,7 @@ class Schedule:
         if asked:
             _DUE.inc(asked)
             self.on_commit()
+            self.on_run()
         return asked
 
     async def _ask(self, directory: Document, now: datetime, session: Session) -> bool:

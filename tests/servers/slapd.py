@@ -6,19 +6,26 @@ import os
 import socket
 import ssl
 import subprocess
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from ipaddress import ip_network
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import ldap3
 import trustme
 
 from postern_common.directory_documents import LdapDocument
+from postern_common.netguard import NetGuard
 from postern_local.ports import free_ports
 from postern_local.process import Processes, Program
 from postern_local.unit import Unit
+from postern_sync.adapters.ldap.factory import ldap_source
+from postern_sync.adapters.ldap.reader import LdapSource
+from postern_sync.adapters.ldap.session import Access
+from postern_sync.rules.entries import Entry
 
 BASE = "dc=demo,dc=test"
 PEOPLE = f"ou=people,{BASE}"
@@ -158,15 +165,12 @@ class Slapd:
 
     def load(self, entries: Iterable[tuple[str, Mapping[str, Any]]]) -> None:
         """Put entries into the database while the server is down: thousands in a second."""
-        argv = ["/usr/sbin/slapadd", "-q", "-f", str(self._config)]
-        with subprocess.Popen(argv, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as loading:
-            assert loading.stdin is not None
-            assert loading.stderr is not None
-            for dn, attributes in entries:
-                loading.stdin.write(_ldif(dn, attributes))
-            loading.stdin.close()
-            trouble = loading.stderr.read()
-            assert loading.wait(120) == 0, trouble[-2000:]
+        ldif = self.directory / "entries.ldif"
+        with ldif.open("w") as file:
+            file.writelines(_ldif(dn, attributes) for dn, attributes in entries)
+        argv = ["/usr/sbin/slapadd", "-q", "-f", str(self._config), "-l", str(ldif)]
+        done = subprocess.run(argv, capture_output=True, text=True, timeout=120, check=False)
+        assert done.returncode == 0, done.stderr[-2000:]
 
     @contextmanager
     def editing(self) -> Any:
@@ -213,20 +217,59 @@ class Slapd:
         return document | fields  # type: ignore[return-value]
 
 
-def running(slapd: Slapd, processes: Processes) -> Unit:
-    """The server, started."""
-    unit = Unit(slapd, processes)
-    unit.start()
-    return unit
+@contextmanager
+def running(slapd: Slapd, processes: Processes) -> Iterator[Unit]:
+    """The server, started; stopped at the end."""
+    with Unit(slapd, processes).running() as unit:
+        yield unit
+
+
+LOOPBACK: Final = NetGuard([ip_network("127.0.0.0/8"), ip_network("::1/128")])
+
+
+def source_of(settings: LdapDocument, password: str = PASSWORD, **options: Any) -> LdapSource:
+    """The directory that settings lead to, where connections within this machine are permitted."""
+    return ldap_source(Access(settings, password, LOOPBACK), datetime.now(UTC), **options)
+
+
+class Everything:
+    """Takes all that is read, into lists; the test's own `on_page` is called after each page of entries."""
+
+    def __init__(self, on_page: Callable[[], None] = lambda: None) -> None:
+        self.entries: dict[str, Entry] = {}
+        self.members: dict[str, list[str]] = {}
+        self.told: list[tuple[str, int]] = []
+        self.on_page = on_page
+
+    def put(self, entries: list[Entry]) -> None:
+        self.entries |= {entry.id: entry for entry in entries}
+
+    def put_members(self, group_id: str, refs: list[str]) -> None:
+        self.members.setdefault(group_id, []).extend(refs)
+
+    def restart_members(self, group_id: str) -> None:
+        self.members.pop(group_id, None)
+
+    def progress(self, *, phase: str, read: int, total: int | None = None) -> None:
+        self.told.append((phase, read))
+        self.on_page()
+
+    def named(self, name: str) -> Entry:
+        """The entry whose DN begins with this."""
+        return next(entry for entry in self.entries.values() if entry.name.startswith(name))
+
+    def by_address(self) -> dict[str, Entry]:
+        """Entries by their primary address."""
+        return {entry.primary.address: entry for entry in self.entries.values() if entry.primary is not None}
 
 
 def _tree() -> list[tuple[str, dict[str, Any]]]:
     """The upper part of the tree, and the accounts that read it."""
     top: list[tuple[str, dict[str, Any]]] = [
-        (BASE, {"objectClass": ["dcObject", "organization"], "dc": "demo", "o": "Demo"})
+        (BASE, {"objectClass": ["dcObject", "organization"], "dc": "demo", "o": "Demo"}),
+        (PEOPLE, {"objectClass": "organizationalUnit", "ou": "people"}),
+        (GROUPS, {"objectClass": "organizationalUnit", "ou": "groups"}),
     ]
-    for dn in (PEOPLE, GROUPS):
-        top.append((dn, {"objectClass": "organizationalUnit", "ou": dn.partition(",")[0].removeprefix("ou=")}))
     for dn in (READER, BLIND, LIMITED):
         account = {"objectClass": ["organizationalRole", "simpleSecurityObject"], "userPassword": PASSWORD}
         top.append((dn, account | {"cn": dn.partition(",")[0].removeprefix("cn=")}))

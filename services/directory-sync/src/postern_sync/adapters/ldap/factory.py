@@ -1,13 +1,15 @@
-"""From a customer's settings to a directory that can be read."""
+"""From a customer's settings to a directory that can be read, tested and looked at."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Final
+from typing import Any, Final, cast
 
-from postern_common.directory_documents import DirectoryDocument, LdapDocument
+from postern_common.directory_documents import DirectoryDocument, DirectoryRequestDocument, LdapDocument
 from postern_common.ldap_filter import FilterError
 from postern_common.netguard import NetGuard
 from postern_common.secrets import SecretBox, SecretsError
+from postern_sync.adapters.ldap.browse import browse
+from postern_sync.adapters.ldap.probe import test
 from postern_sync.adapters.ldap.reader import LdapSource
 from postern_sync.adapters.ldap.session import Access
 from postern_sync.rules.ldap_mapping import LdapMapping
@@ -48,11 +50,7 @@ def make_ldap_source(directory: DirectoryDocument, secrets: SecretBox, settings:
     ldap = directory["ldap"]
     if ldap is None:
         raise SourceFailed("name", _UNSET)
-    place = f"directories/{directory['customer_id']}/ldap.password"
-    try:
-        password = secrets.open(ldap["password"], place).decode() if ldap["password"] else ""
-    except SecretsError:
-        raise SourceFailed("bind", _SEALED) from None
+    password = _password(ldap, secrets, f"directories/{directory['customer_id']}/ldap.password")
     access = Access(ldap, password, NetGuard(settings.allow_networks))
     return ldap_source(
         access,
@@ -60,3 +58,23 @@ def make_ldap_source(directory: DirectoryDocument, secrets: SecretBox, settings:
         include_hidden=directory["include_hidden"],
         include_public_folders=directory["include_public_folders"],
     )
+
+
+async def answer_ldap_question(
+    question: DirectoryRequestDocument, secrets: SecretBox, settings: SyncSettings
+) -> dict[str, Any]:
+    """Answer a question that the API put: a test of settings, or a look at entries. Raises `SourceFailed`."""
+    ldap = cast(LdapDocument, question["settings"])
+    password = _password(ldap, secrets, f"directory_requests/{question['_id']}/ldap.password")
+    guard, mapping = NetGuard(settings.allow_networks), mapping_of(ldap, datetime.now(UTC))
+    seconds = settings.sync_question_seconds * 0.9  # so that the answer tells which step was the slow one
+    if question["kind"] == "browse":
+        return await browse(ldap, password, guard, mapping, question["query"], seconds=seconds)
+    return await test(ldap, password, guard, mapping, seconds=seconds)
+
+
+def _password(ldap: LdapDocument, secrets: SecretBox, place: str) -> str:
+    try:
+        return secrets.open(ldap["password"], place).decode() if ldap["password"] else ""
+    except SecretsError:
+        raise SourceFailed("bind", _SEALED) from None

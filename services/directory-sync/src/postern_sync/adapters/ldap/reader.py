@@ -5,14 +5,12 @@ RFC 2696 and the result of every one is looked at. What is held is one entry, on
 whose members did not come whole.
 """
 
-import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
 from postern_sync.adapters.ldap import ber, replica
 from postern_sync.adapters.ldap.faults import (
-    ABORTED,
     GARBLED,
     NO_PAGING,
     SUCCESS,
@@ -24,6 +22,7 @@ from postern_sync.adapters.ldap.faults import (
 from postern_sync.adapters.ldap.members import Members
 from postern_sync.adapters.ldap.objects import Asking, Octets, octets_of, ranged, read_values
 from postern_sync.adapters.ldap.session import Access, Question, Session, open_session
+from postern_sync.adapters.ldap.threads import Wire, in_thread
 from postern_sync.rules.entries import Entry
 from postern_sync.rules.ldap_filter import combine
 from postern_sync.rules.ldap_mapping import LdapMapping, Raw, primary_group, relative_identifier
@@ -66,37 +65,21 @@ class LdapSource:
         self._access = access
         self._mapping = mapping
         self._sections = sections_of(access, mapping, include_public_folders=include_public_folders)
-        self._session: Session | None = None
-        self._is_stopped = False
 
     async def read(self, reading: Reading) -> ReadReport:
-        """Read it whole, in a thread. Being cancelled hangs up and waits until the thread has let go."""
-        work = asyncio.ensure_future(asyncio.to_thread(self._read, reading))
-        try:
-            return await asyncio.shield(work)
-        except asyncio.CancelledError:
-            self._is_stopped = True
-            if self._session is not None:
-                self._session.abort()
-            await asyncio.wait([work])
-            if not work.cancelled():
-                work.exception()  # whatever came of it, nobody waits for it any more
-            raise
+        """Read it whole, in a thread."""
+        wire = Wire()
+        return await in_thread(lambda: self._read(reading, wire), wire)
 
-    def _read(self, reading: Reading) -> ReadReport:
+    def _read(self, reading: Reading, wire: Wire) -> ReadReport:
         try:
-            session = open_session(self._access, self._began)
+            session = open_session(self._access, wire.holds)
         except LdapFault as fault:
             raise SourceFailed(fault.fault.step, fault.fault.message) from None
         try:
             return _Run(session, self._access, self._mapping, reading).whole(self._sections)
         finally:
             session.close()
-
-    def _began(self, session: Session) -> None:
-        self._session = session
-        if self._is_stopped:
-            raise LdapFault(ABORTED)
 
 
 @dataclass(slots=True)

@@ -318,3 +318,19 @@ async def test_the_mail_path_is_told_when_users_were_known_last(story):
     story.source.report = {"problems": ("connection_lost",)}
     await story.sync()
     assert (await story.customer())["last_good_sync_at"] == customer["last_good_sync_at"]
+
+
+@pytest.mark.spec("U4", "S17")
+async def test_an_address_that_another_customer_has_is_left_out_and_told_without_naming_the_other(story):
+    shared = f"shared-{story.domain}"
+    await story.stored.domain(shared, customer_id=story.customer_id)
+    other = (await story.stored.customer())["_id"]
+    await story.stored.user(f"x@{shared}", customer_id=other, verified=True)
+    a = f"ann@{story.domain}"
+    story.source.entries = [entry(A, a, f"x@{shared}")]
+    run = await story.sync()
+    [user] = (await story.users()).values()
+    assert (user["email"], user["aliases"]) == (a, [])
+    assert sum(skipped["count"] for skipped in run["skipped"].values()) == 1
+    assert other not in repr(run)
+    assert await story.stored.all(Collections.KNOWN_ADDRESSES) == []

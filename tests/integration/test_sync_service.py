@@ -3,7 +3,7 @@
 import asyncio
 import json
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 import httpx2
 import pytest
@@ -17,7 +17,7 @@ from postern_sync.app import assemble
 from postern_sync.questions.loop import Questions
 from postern_sync.questions.store import QuestionStore
 from postern_sync.runs.documents import new_run
-from postern_sync.schedule.credentials import Credentials, warned_days
+from postern_sync.schedule.credentials import Credentials
 from postern_sync.schedule.store import DirectoryStore
 from postern_sync.source import SourceFailed
 from tests.servers.publisher import publishing
@@ -211,8 +211,3 @@ async def test_administrators_are_warned_30_and_7_and_1_days_before_a_credential
     warned = [await look(days) for days in (31, 29, 28, 6.5, 6, 0.9, 0.5, 365, 20)]
     assert warned == [0, 1, 0, 1, 0, 1, 0, 0, 1]
     assert len(await story.stored.events("CredentialExpiring")) == 4
-
-
-@pytest.mark.spec("E3")
-def test_no_warning_where_no_end_is_known():
-    assert warned_days(None, datetime(2026, 3, 29, tzinfo=UTC)) == []

@@ -2,21 +2,22 @@
 
 import asyncio
 import sys
-from datetime import UTC, datetime, timedelta
+import time
+from datetime import timedelta
 
 import pytest
 
 from postern_common.documents import Collections
 from postern_common.mongo import ClockSkew, DuplicateKey, Mongo
-from postern_sync.runs.lease import Stop
-from postern_sync.schedule.loop import Schedule, next_time
+from postern_sync.applying.application import Application
+from postern_sync.runs.lease import Lease, Stop
+from postern_sync.schedule.loop import Schedule
 from postern_sync.schedule.store import DirectoryStore
 from postern_sync.source import Cancelled
 from tests.servers.sync_source import DIRECTORIES, RUNS, people, story  # noqa: F401
 from tests.servers.waiting import eventually_async
 
 LEASE = timedelta(seconds=2)
-NOON = datetime(2026, 3, 29, 12, tzinfo=UTC)
 
 
 async def events_once(story, count):
@@ -253,9 +254,54 @@ async def test_nothing_is_due_and_nothing_is_claimed_while_the_clocks_differ(sto
     assert len(await story.stored.all(RUNS)) == 1
 
 
-@pytest.mark.spec("S8")
-@pytest.mark.parametrize("hours", [6, 12, 24, 72, 168])
-def test_the_next_time_is_never_later_than_the_interval_and_at_most_a_little_sooner(hours):
-    latest, soonest = next_time(NOON, hours, 0.0), next_time(NOON, hours, 1.0)
-    assert latest == NOON + timedelta(hours=hours)
-    assert timedelta(0) < latest - soonest <= timedelta(minutes=15)
+@pytest.mark.spec("S8", "S16")
+async def test_a_write_of_a_worker_that_was_thought_dead_does_not_count(story):
+    run_id = await story.ask()
+    worker = story.worker()
+    run = await worker.store.claim("slow", story.mongo.clock.now(), LEASE)
+    lease = Lease(worker.store, run, "slow", timedelta(hours=1), time.monotonic())
+    await story.stored.set(RUNS, run_id, lease_owner="another")
+
+    async def add(session):
+        await story.mongo.db["users"].insert_one({"_id": "usr_1", "customer_id": story.customer_id}, session=session)
+
+    for write in (lease.transact(add, {"phase": "applying"}), lease.end(lambda _session: ended_fields()), lease.beat()):
+        with pytest.raises(Cancelled):
+            await write
+    assert await story.stored.all(Collections.USERS) == []
+    run = await story.run(run_id)
+    assert (run["state"], run["lease_owner"], run["phase"]) == ("running", "another", "waiting")
+
+
+async def ended_fields():
+    return {"state": "completed"}
+
+
+@pytest.mark.spec("S17")
+async def test_a_run_that_is_called_off_while_it_applies_keeps_what_is_done_and_says_so(story, monkeypatch):
+    story.source.entries = people(50, story.domain)
+    story.settings = story.settings.model_copy(update={"sync_batch": 10})
+    run_id = await story.ask()
+    apply = Application._apply
+
+    async def apply_and_call_off(self, groups):
+        await apply(self, groups)
+        if self._done == 20:
+            await story.stored.set(RUNS, run_id, cancel_requested=True)
+
+    monkeypatch.setattr(Application, "_apply", apply_and_call_off)
+    await story.worker().work()
+    run = await story.run(run_id)
+    assert (run["state"], run["counts"]["added"], len(await story.users())) == ("cancelled", 20, 20)
+    assert len(await story.items(run_id, state="planned")) == 30
+    assert (await story.directory())["last_good"] is None
+    monkeypatch.setattr(Application, "_apply", apply)
+    run = await story.sync()
+    assert (run["state"], run["counts"]["added"], await events_once(story, 50)) == ("completed", 30, True)
+
+
+@pytest.mark.spec("S14")
+async def test_a_run_whose_directory_was_switched_off_before_it_began_says_that_there_is_none(story):
+    await story.stored.set(DIRECTORIES, (await story.directory())["_id"], enabled=False)
+    run = await story.sync()
+    assert (run["state"], run["reason"], story.source.reads) == ("failed", "no directory configured", 0)

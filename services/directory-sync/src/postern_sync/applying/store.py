@@ -70,7 +70,8 @@ class ApplyStore:
         wanted = sorted(external_ids)
         if not wanted:
             return {}
-        query = {"external_id": {"$in": wanted}}
+        # The index is of texts alone, and is used only where the query says so too.
+        query = {"external_id": {"$in": wanted, "$type": "string"}}
         users = self._of(Collections.USERS)
         found = await users.find(query, limit=len(wanted), projection={"external_id": 1}, session=session)
         return {user["external_id"]: user["_id"] for user in found}
@@ -80,15 +81,15 @@ class ApplyStore:
         wanted = sorted(keys)
         if not wanted:
             return {}
-        addresses = self._mongo.collection(Collections.ADDRESSES, PLATFORM)
-        mine = {"customer_id": self._customer_id}
-        query = {"key": {"$in": wanted}, "$or": [mine, {"verified": True}]}
-        shown = {"_id": 0, "key": 1, "user_id": 1, "customer_id": 1}
-        found = await addresses.find(query, limit=2 * len(wanted), projection=shown, session=session)
-        return {
-            address["key"]: address["user_id"] if address["customer_id"] == self._customer_id else ""
-            for address in found
-        }
+        query, shown = {"key": {"$in": wanted}}, {"_id": 0, "key": 1, "user_id": 1, "customer_id": 1}
+        everywhere = self._mongo.collection(Collections.ADDRESSES, PLATFORM)
+        verified = await everywhere.find(
+            query | {"verified": True}, limit=len(wanted), projection=shown, session=session
+        )
+        own = self._of(Collections.ADDRESSES)
+        mine = await own.find(query, limit=len(wanted), projection=shown, session=session)
+        owners = {row["key"]: "" for row in verified if row["customer_id"] != self._customer_id}
+        return owners | {row["key"]: row["user_id"] for row in mine if row["key"] not in owners}
 
     async def count_licensed(self, session: Session) -> int:
         """How many licences are in use (SPEC T6)."""

@@ -22,7 +22,7 @@ class PeopleStore:
     def __init__(self, mongo: Mongo, customer_id: str) -> None:
         self._mongo = mongo
         self._scope = TenantScope(customer_id)
-        self._elsewhere = {"customer_id": {"$ne": customer_id}, "verified": True}
+        self._customer_id = customer_id
 
     def _of(self, name: Collections) -> Scoped:
         return self._mongo.collection(name, self._scope)
@@ -78,6 +78,6 @@ class PeopleStore:
     async def taken_elsewhere(self, keys: Sequence[str]) -> list[str]:
         """Which of the addresses another customer has in a verified domain; nothing else is told of them."""
         addresses = self._mongo.collection(Collections.ADDRESSES, PLATFORM)
-        query = {"key": {"$in": list(keys)}, **self._elsewhere}
-        found = await addresses.find(query, limit=len(keys), projection={"_id": 0, "key": 1})
-        return [address["key"] for address in found]
+        query = {"key": {"$in": list(keys)}, "verified": True}
+        found = await addresses.find(query, limit=len(keys), projection={"_id": 0, "key": 1, "customer_id": 1})
+        return [address["key"] for address in found if address["customer_id"] != self._customer_id]

@@ -117,8 +117,8 @@ async def test_case_72_a_user_who_comes_back_while_the_sweep_runs_stays(stored):
     user = await flagged(stored)
 
     class Meanwhile(UserStore):
-        async def due(self, now, limit, skip=()):
-            found = await super().due(now, limit, skip)
+        async def due(self, now, limit, skip=(), paused=()):
+            found = await super().due(now, limit, skip, paused)
             await stored.set(USERS, user["_id"], state="active", due_at=None)
             return found
 
@@ -133,8 +133,8 @@ async def test_a_delay_made_longer_while_the_sweep_runs_counts(stored):
     user = await flagged(stored)
 
     class Meanwhile(UserStore):
-        async def due(self, now, limit, skip=()):
-            found = await super().due(now, limit, skip)
+        async def due(self, now, limit, skip=(), paused=()):
+            found = await super().due(now, limit, skip, paused)
             await stored.set(USERS, user["_id"], due_at=now + DAY)
             return found
 

@@ -237,13 +237,20 @@ class AliasDocument(TypedDict):
     source: UserSource
 
 
+class WarnedDocument(TypedDict):
+    """A warning before a deletion: how many days before, and before which due time; another one is warned of anew."""
+
+    due_at: datetime
+    days: int
+
+
 class UserDocument(TypedDict):
     """A mailbox owner, or a list. Owner: api (by hand) and directory-sync; deletion-scheduler removes.
 
     `email` keeps its spelling. `external_id` names the object of the directory that the user is joined to, for users
     entered by hand too (supplemental mode, SPEC S3); `directory_state` is what the directory says of it. `absent_runs`
     counts complete runs in a row that missed the user; `due_by` tells a due time that follows the customer's delay
-    from one that was given; `warned_days` are the warnings sent before it (SPEC X3).
+    from one that was given; `warned` is the last warning that was sent before it.
     """
 
     _id: str
@@ -272,7 +279,7 @@ class UserDocument(TypedDict):
     directory_state: DirectoryState | None
     absent_runs: NotRequired[int]
     due_by: NotRequired[Literal["delay", "date"]]
-    warned_days: NotRequired[list[int]]
+    warned: NotRequired[WarnedDocument]
     created_at: datetime
     updated_at: datetime
     version: int

@@ -116,6 +116,13 @@ class UserFlaggedForDeletion(UserEvent):
     reason: str = _REASON
 
 
+class UserDeletionDue(UserEvent):
+    """A flagged user will be deleted soon: told 7, 3 and 1 days before."""
+
+    due_at: datetime = _AT
+    days: int = Field(description="At most so many days are left.", examples=[3])
+
+
 class UserUnflagged(UserEvent):
     """The user's deletion was called off."""
 

@@ -12,19 +12,26 @@ from postern_deletion.handlers import Handlers
 from postern_deletion.settings import DeletionSettings
 from postern_deletion.store import UserStore
 from postern_deletion.sweep import SERVICE, Sweep
+from postern_deletion.warnings import Warnings
 
 
 def assemble(settings: DeletionSettings) -> Runtime:
     """Connect the parts and hand them to a runtime. Nothing is reached yet."""
     mongo = Mongo.connect(settings, Clock(settings.test_clock), application=SERVICE)
-    sweep = Sweep(UserStore(mongo), poll_seconds=settings.deletion_poll_seconds, batch=settings.deletion_batch)
+    store = UserStore(mongo)
+    sweep = Sweep(store, poll_seconds=settings.deletion_poll_seconds, batch=settings.deletion_batch)
     bus = Bus(settings.amqp_url.get_secret_value(), SERVICE, mongo, Handlers(sweep.wake).table())
     relay = OutboxRelay(mongo, bus)
-    sweep.on_commit = relay.kick
+    warnings = Warnings(store, poll_seconds=settings.deletion_warn_seconds)
+    sweep.on_commit = warnings.on_commit = relay.kick
 
     async def work() -> None:
         await mongo.prepare()
         await sweep.run()
+
+    async def warn() -> None:
+        await mongo.prepare()
+        await warnings.run()
 
     async def close() -> None:
         mongo.close()
@@ -33,6 +40,7 @@ def assemble(settings: DeletionSettings) -> Runtime:
     runtime.add_task("bus", bus.run)
     runtime.add_task("outbox", relay.run)
     runtime.add_task("sweep", work)
+    runtime.add_task("warnings", warn)
     runtime.add_check("database", mongo.ping)
     runtime.add_check("broker", bus.check)
     runtime.add_check("clock", sweep.check_clock)

@@ -8,6 +8,7 @@ from pymongo.errors import OperationFailure
 
 from postern_common.documents import Collections, UserState
 from postern_common.mongo import PLATFORM, Document, Mongo, Session, TenantScope
+from postern_deletion.rules import lifecycle
 
 _WRITE_CONFLICT: Final = 112
 
@@ -27,9 +28,16 @@ class UserStore:
         self.mongo = mongo
         self._users = mongo.collection(Collections.USERS, PLATFORM)
 
-    async def due(self, now: datetime, limit: int, skip: Iterable[str] = ()) -> list[Document]:
-        """Ids of due users with their customers, those longest overdue first; suspended customers are no exception."""
-        query = {**_due(now), "_id": {"$nin": sorted(skip)}}
+    async def due(
+        self, now: datetime, limit: int, skip: Iterable[str] = (), paused: Iterable[str] = ()
+    ) -> list[Document]:
+        """Ids of due users with their customers, those longest overdue first; suspended customers are no exception.
+
+        Of `paused` customers only users who were flagged by hand.
+        """
+        query: dict[str, Any] = {**_due(now), "_id": {"$nin": sorted(skip)}}
+        if waiting := sorted(paused):
+            query["$or"] = [{"customer_id": {"$nin": waiting}}, {"flag_reason": lifecycle.BY_HAND}]
         return await self._users.find(query, limit=limit, sort=[("due_at", 1)], projection={"customer_id": 1})
 
     async def count_due(self, now: datetime) -> int:
@@ -52,6 +60,41 @@ class UserStore:
         """Remove all addresses of the user."""
         addresses = self.mongo.collection(Collections.ADDRESSES, TenantScope(user["customer_id"]))
         return await addresses.delete_many({"user_id": user["_id"]}, session=session)
+
+    async def remove_memberships(self, user: Document, session: Session) -> int:
+        """Take the user out of all lists, and a list's members out of it."""
+        memberships = self.mongo.collection(Collections.MEMBERSHIPS, TenantScope(user["customer_id"]))
+        either = {"$or": [{"group_id": user["_id"]}, {"member_id": user["_id"]}]}
+        return await memberships.delete_many(either, session=session)
+
+    async def directory(self, customer_id: str, session: Session) -> Document | None:
+        """The customer's settings of synchronisation, as far as they decide on deletions."""
+        directories = self.mongo.collection(Collections.DIRECTORIES, TenantScope(customer_id))
+        shown = {"enabled": 1, "frozen": 1, "interval_hours": 1, "last_good": 1}
+        return await directories.find_one({}, projection=shown, session=session)
+
+    async def to_warn(self, days: int, after: datetime, until: datetime, limit: int) -> list[Document]:
+        """Flagged users due in that span who were not told so yet."""
+        query = {
+            "state": UserState.FLAGGED.value,
+            "due_at": {"$gt": after, "$lte": until},
+            "$expr": {"$or": [{"$ne": ["$warned.due_at", "$due_at"]}, {"$gt": ["$warned.days", days]}]},
+        }
+        return await self._users.find(
+            query, limit=limit, sort=[("due_at", 1)], projection={"customer_id": 1, "due_at": 1}
+        )
+
+    async def warn(self, user: Document, days: int, session: Session) -> bool:
+        """Note the warning; False if the user is not flagged for that time any more, or somebody else told it."""
+        due_at = user["due_at"]
+        query = {
+            "_id": user["_id"],
+            "state": UserState.FLAGGED.value,
+            "due_at": due_at,
+            "$expr": {"$or": [{"$ne": ["$warned.due_at", "$due_at"]}, {"$gt": ["$warned.days", days]}]},
+        }
+        change = {"$set": {"warned": {"due_at": due_at, "days": days}}}
+        return bool(await self._users.update_one(query, change, session=session))
 
     async def kept_days(self, customer_id: str, session: Session) -> int | None:
         """For how many days the customer keeps deleted users; None where the customer is gone."""

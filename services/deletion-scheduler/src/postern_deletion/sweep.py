@@ -3,7 +3,8 @@
 The claim removes the user only while flagged and due by the database's time, so any number of schedulers may sweep: one
 of them gets the user, the others nothing, and one who came back in time is not touched. What a killed scheduler left
 undone was never done, and a later sweep finds it. While this machine's clock and the database's differ by more than 60
-seconds nobody is deleted, and `/readyz` says so.
+seconds nobody is deleted, and `/readyz` says so. Users whom a synchronisation flagged wait while their directory is
+frozen or unread (docs/decisions/0009-deletion-waits.md); that is looked at within the deleting transaction.
 """
 
 import asyncio
@@ -19,7 +20,7 @@ from postern_common import outbox, telemetry
 from postern_common.documents import UserState
 from postern_common.errors import Temporary
 from postern_common.events import UserDeleted
-from postern_common.mongo import Session
+from postern_common.mongo import Document, Session
 from postern_deletion.rules import lifecycle
 from postern_deletion.store import Contended, UserStore
 
@@ -30,7 +31,18 @@ log = structlog.get_logger(__name__)
 _DELETED = Counter("postern_deletion_users_deleted_total", "Users deleted because their delay ended.")
 _LOST = Counter("postern_deletion_claims_lost_total", "Due users taken by another, or unflagged in time.")
 _DUE = Gauge("postern_deletion_due_users", "Users whose delay has ended and who are still there.")
+_PAUSED = Gauge(
+    "postern_deletion_paused_customers", "Customers whose due users wait, by why.", ["reason"]
+)  # reason: frozen | directory_unread
 _FAILED = Counter("postern_deletion_failures_total", "Deletions that failed and will be tried again.")
+
+
+class Paused(Exception):
+    """The user's deletion waits, and that of all whom the customer's synchronisation flagged."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
 
 
 class Sweep:
@@ -44,6 +56,7 @@ class Sweep:
         self._wake = asyncio.Event()
         self._resting = asyncio.Event()
         self._draining = asyncio.Event()
+        self._paused: dict[str, str] = {}
         self.on_commit: Callable[[], None] = lambda: None
 
     def wake(self) -> None:
@@ -81,17 +94,18 @@ class Sweep:
         """Delete all who are due; how many this scheduler deleted."""
         deleted = 0
         left: set[str] = set()
+        self._paused.clear()
         _DUE.set(await self._store.count_due(await self._mongo.now()))
         while not self._draining.is_set():
             now = await self._mongo.now()
-            due = await self._store.due(now, self._batch, left)
+            due = await self._store.due(now, self._batch, left, self._paused)
             # In an order of its own for each scheduler, so that several do not meet at every user.
             random.shuffle(due)
             for entry in due:
                 if self._draining.is_set():
                     break
                 with telemetry.bind(user_id=entry["_id"], customer_id=entry["customer_id"]):
-                    outcome = await self._is_deleted(entry["_id"])
+                    outcome = await self._is_deleted(entry)
                 if outcome:
                     deleted += 1
                 else:
@@ -100,14 +114,21 @@ class Sweep:
                 break
         if deleted:
             _DUE.set(await self._store.count_due(await self._mongo.now()))
+        for reason in ("frozen", "directory_unread"):
+            _PAUSED.labels(reason=reason).set(list(self._paused.values()).count(reason))
         return deleted
 
-    async def _is_deleted(self, user_id: str) -> bool:
+    async def _is_deleted(self, entry: Document) -> bool:
         """Delete one user; a bug with one, or a lock on one, must not keep the others from going."""
         try:
-            is_ours = await self._mongo.transact(lambda session: self._delete(user_id, session))
+            is_ours = await self._mongo.transact(lambda session: self._delete(entry["_id"], session))
         except Contended:
             is_ours = False
+        except Paused as paused:
+            if entry["customer_id"] not in self._paused:
+                log.warning("deletions_paused", reason=paused.reason)
+            self._paused[entry["customer_id"]] = paused.reason
+            return False
         except Temporary:
             raise
         except Exception:
@@ -129,7 +150,11 @@ class Sweep:
             return False
         if not lifecycle.is_due(UserState(user["state"]), user["due_at"], now):
             raise AssertionError("the claim took a user who is not due")
+        reason = lifecycle.pause(user["flag_reason"], await self._store.directory(user["customer_id"], session), now)
+        if reason is not None:
+            raise Paused(reason)
         await self._store.remove_addresses(user, session)
+        await self._store.remove_memberships(user, session)
         kept_days = await self._store.kept_days(user["customer_id"], session)
         await self._store.keep(user, now, lifecycle.purge_at(now, kept_days), session)
         event = UserDeleted(customer_id=user["customer_id"], user_id=user_id, reason=lifecycle.REASON)

@@ -82,7 +82,10 @@ class CustomerStore:
         return bool(await self._customers.delete_one({"_id": customer_id, "version": version}, session=session))
 
     async def move_due_times(self, customer_id: str, due_at: Any, now: datetime, session: Session) -> None:
-        """Give all flagged users a due time by the new delay; `due_at` is an expression over `flagged_at`."""
+        """Give flagged users a due time by the new delay, save those who got a date of their own.
+
+        `due_at` is an expression over `flagged_at`.
+        """
         users = self._mongo.collection(Collections.USERS, TenantScope(customer_id))
         change = [{"$set": {"due_at": due_at, "updated_at": now, "version": {"$add": ["$version", 1]}}}]
-        await users.update_many({"state": UserState.FLAGGED.value}, change, session=session)
+        await users.update_many({"state": UserState.FLAGGED.value, "due_by": {"$ne": "date"}}, change, session=session)

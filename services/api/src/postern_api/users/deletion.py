@@ -62,6 +62,7 @@ class Deletions:
                 "flagged_at": user["flagged_at"] or now,
                 "due_at": due_at,
                 "flag_reason": BY_HAND,
+                "due_by": "delay" if body.due_at is None else "date",
                 "updated_at": now,
             }
             found = await self._store.change(user_id, user["version"], changes, session)

@@ -11,7 +11,7 @@ from postern_sync.rules.entries import FIELDS, Mailbox
 
 Document = dict[str, Any]
 UNFLAGGED: Final = {"state": "active", "flagged_at": None, "due_at": None, "flag_reason": None}
-FLAG_TRACES: Final = ("due_by", "warned_days")
+FLAG_TRACES: Final = ("due_by", "warned")
 # What a user's document has beside what people see of it.
 _INNER: Final = frozenset({"absent_runs", "external_id_kind"})
 _NOT_FIELDS: Final = frozenset({"email", "gain", "lose"})
@@ -142,7 +142,6 @@ def _flagged(item: Document, user: Document, found: Found, writes: Writes) -> Do
         "due_at": found.due_at,
         "flag_reason": item["reason"],
         "due_by": "delay",
-        "warned_days": [],
         "absent_runs": 0,
     }
 

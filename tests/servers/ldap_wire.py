@@ -11,10 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ldap3.protocol.rfc4511 import LDAPMessage
-from pyasn1.codec.ber import decoder
-
-PAGED_RESULTS = "1.2.840.113556.1.4.319"
+PAGED_RESULTS = b"1.2.840.113556.1.4.319"
 Attributes = Mapping[str, Sequence[bytes | str]]
 
 
@@ -25,7 +22,7 @@ class Search:
     number: int
     base: str
     is_base: bool
-    filter_text: str
+    filter: bytes
     attributes: tuple[str, ...]
     cookie: bytes | None
     size: int
@@ -82,6 +79,19 @@ def tlv(tag: int, content: bytes) -> bytes:
         return bytes([tag, size]) + content
     octets = size.to_bytes((size.bit_length() + 7) // 8, "big")
     return bytes([tag, 0x80 | len(octets)]) + octets + content
+
+
+def parts(content: bytes) -> list[tuple[int, bytes]]:
+    """The elements one after another, each as tag and content."""
+    found, at = [], 0
+    while at < len(content):
+        tag, size, start = content[at], content[at + 1], at + 2
+        if size & 0x80:
+            start += size & 0x7F
+            size = int.from_bytes(content[at + 2 : start], "big")
+        found.append((tag, content[start : start + size]))
+        at = start + size
+    return found
 
 
 def _text(value: bytes | str) -> bytes:
@@ -152,34 +162,32 @@ class LdapWire:
                     return
                 more = lines.read(head[1] & 0x7F) if head[1] & 0x80 else b""
                 size = int.from_bytes(more, "big") if more else head[1]
-                asked, _ = decoder.decode(head + more + lines.read(size), asn1Spec=LDAPMessage())
-                if not self._answer(connection, asked):
+                if not self._answer(connection, parts(lines.read(size))):
                     return
 
-    def _answer(self, connection: socket.socket, asked: Any) -> bool:
-        number, kind = int(asked["messageID"]), asked["protocolOp"].getName()
-        request = asked["protocolOp"].getComponent()
-        if kind == "bindRequest":
-            secret = bytes(request["authentication"].getComponent()).decode()
-            self.signed_in.append((str(request["name"]), secret))
+    def _answer(self, connection: socket.socket, asked: list[tuple[int, bytes]]) -> bool:
+        number = int.from_bytes(asked[0][1], "big")
+        kind, content = asked[1]
+        if kind == 0x60:
+            _, name, secret = parts(content)
+            self.signed_in.append((name[1].decode(), secret[1].decode()))
             if self._bind is not None:
                 connection.sendall(result(number, 0x61, self._bind))
             return True
-        if kind == "extendedReq":
+        if kind == 0x77:
             connection.sendall(result(number, 0x78, Done(2)))
             return True
-        if kind != "searchRequest":
-            return False
-        return self._search(connection, number, asked, request)
+        return kind == 0x63 and self._search(connection, number, asked)
 
-    def _search(self, connection: socket.socket, number: int, asked: Any, request: Any) -> bool:
-        cookie, size = _paging(asked)
+    def _search(self, connection: socket.socket, number: int, asked: list[tuple[int, bytes]]) -> bool:
+        base, scope, _deref, _size, _time, _types, wanted, attributes = parts(asked[1][1])
+        cookie, size = _paging(asked[2][1] if len(asked) > 2 else b"")
         search = Search(
             number=len(self.searches),
-            base=str(request["baseObject"]),
-            is_base=int(request["scope"]) == 0,
-            filter_text=request["filter"].prettyPrint(),
-            attributes=tuple(str(name) for name in request["attributes"]),
+            base=base[1].decode(),
+            is_base=scope[1] == b"\0",
+            filter=wanted[1],
+            attributes=tuple(name.decode() for _, name in parts(attributes[1])),
             cookie=cookie,
             size=size,
         )
@@ -198,13 +206,12 @@ class LdapWire:
         return True
 
 
-def _paging(asked: Any) -> tuple[bytes | None, int]:
-    if not asked["controls"].hasValue():
-        return None, 0
-    for control in asked["controls"]:
-        if str(control["controlType"]) == PAGED_RESULTS:
-            value, _ = decoder.decode(bytes(control["controlValue"]))
-            return bytes(value[1]), int(value[0])
+def _paging(controls: bytes) -> tuple[bytes | None, int]:
+    for _, control in parts(controls):
+        fields = parts(control)
+        if fields[0][1] == PAGED_RESULTS:
+            size, cookie = parts(parts(fields[-1][1])[0][1])
+            return cookie[1], int.from_bytes(size[1], "big")
     return None, 0
 
 

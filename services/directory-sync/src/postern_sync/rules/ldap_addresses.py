@@ -56,7 +56,7 @@ def _take(text: str, found: list[Mailbox], faults: list[str]) -> None:
     if mailbox is not None:
         found.append(mailbox)
     else:
-        shown = "".join(char if char.isprintable() else "?" for char in text)
+        shown = "".join(char if char.isprintable() else "?" for char in text) or "(empty)"
         faults.append(shown if len(shown) <= _MAX_SHOWN else shown[: _MAX_SHOWN - 1] + "…")
 
 

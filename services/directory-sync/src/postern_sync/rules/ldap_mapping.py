@@ -136,9 +136,9 @@ class LdapMapping:
             octets = _octets(raw, _CONSISTENCY) or _octets(raw, "objectGUID")
             immutable = b64encode(octets).decode() if octets else None
         for name in self.names("id"):
-            value = _octets(raw, name)
-            if value:
-                return _identity(name, value), self.preset.id_kind, immutable
+            identity = _identity(name, _octets(raw, name) or b"")
+            if identity:
+                return identity, self.preset.id_kind, immutable
         return normal_dn(dn), "dn", immutable
 
     def _addresses(self, raw: Raw) -> Found:
@@ -191,8 +191,8 @@ def _says_disabled(name: str, value: str, now: datetime) -> bool:
 
 
 def _identity(name: str, value: bytes) -> str:
-    if name.lower() == "objectguid" and len(value) == 16:
-        return str(UUID(bytes_le=value))  # [MS-DTYP] 2.3.4.2: the first three parts are little-endian
+    if name.lower() == "objectguid":  # [MS-DTYP] 2.3.4.2: the first three parts are little-endian
+        return str(UUID(bytes_le=value)) if len(value) == 16 else ""
     text = _text(value).strip()
     try:
         return str(UUID(text.replace("-", "")))  # nsUniqueId has the digits in four groups of eight

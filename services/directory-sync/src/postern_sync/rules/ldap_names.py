@@ -27,10 +27,10 @@ def normal_member(text: str) -> str:
 
 
 def first_value(dn: str) -> str:
-    """The value of the first component, as it is written: an entry's own name within its folder."""
-    for rdn in _parse(dn):
-        return rdn[0][1].strip()
-    return ""
+    """The value of the first component, unescaped: an entry's own name within its folder."""
+    if _PLAIN.fullmatch(dn):
+        return dn.partition(",")[0].partition("=")[2].strip()
+    return _parse(dn)[0][0][1].strip()
 
 
 def _pair(name: str, value: str) -> str:

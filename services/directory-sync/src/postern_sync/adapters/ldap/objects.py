@@ -63,6 +63,8 @@ def octets_of(found: ber.Object, leave: Iterable[str] = ()) -> Octets:
 
 def ranged(found: ber.Object, names: Iterable[str]) -> list[str]:
     """Those attributes of which the answer held a range only."""
+    if not any(";range=" in description.lower() for description in found.attributes):
+        return []
     return [name for name in names if block_of(found.attributes, name) is not None]
 
 

@@ -35,9 +35,7 @@ _UNSEEN_USERS: Final = Fault(
 _UNSEEN_MEMBERS: Final = Fault("no_members", "permission", "The account may not read the members of groups.")
 
 
-async def test(
-    ldap: LdapDocument, password: str, guard: NetGuard, mapping: LdapMapping, *, seconds: float
-) -> Answer:
+async def test(ldap: LdapDocument, password: str, guard: NetGuard, mapping: LdapMapping, *, seconds: float) -> Answer:
     """Go into the directory step by step; the answer as the API shows it."""
     access = Access(ldap, password, guard, time.monotonic() + seconds)
     wire = Wire()

@@ -32,14 +32,14 @@ class Block:
     values: ber.Values
 
 
-def block_of(attributes: Mapping[str, ber.Values], name: str) -> Block | None:
-    """The range of an attribute in an answer; of several the one that begins first."""
+def block_of(attributes: Mapping[str, ber.Values], name: str, start: int = 0) -> Block | None:
+    """The range of an attribute in an answer: of several the one that begins at `start`, else the first."""
     found: list[Block] = []
     for description, values in attributes.items():
         match = _RANGE.fullmatch(description)
         if match is not None and match[1].lower() == name.lower():
             found.append(Block(int(match[2]), None if match[3] == "*" else int(match[3]), values))
-    return min(found, key=lambda block: block.start, default=None)
+    return min(found, key=lambda block: (block.start != start, block.start), default=None)
 
 
 def plain_of(attributes: Mapping[str, ber.Values], name: str) -> ber.Values | None:
@@ -66,7 +66,7 @@ def read_once(name: str, ask: Ask, put: Callable[[list[bytes]], None], size: int
         code, found = ask(f"{name};range={start}-{'*' if size is None else start + size - 1}")
         if code != SUCCESS or found is None:
             return False
-        block = block_of(found.attributes, name)
+        block = block_of(found.attributes, name, start)
         if block is None:
             if start:
                 return False

@@ -86,10 +86,3 @@ class RunStore:
             change["$unset"] = dict(unset)
         mine = {"_id": run["_id"], "state": "running", "lease_owner": owner}
         return await runs.find_one_and_update(mine, change, session=session)
-
-    async def oldest_waiting(self) -> datetime | None:
-        """When the longest waiting run was asked for."""
-        found = await self._all.find(
-            {"is_open": True, "state": "requested"}, limit=1, sort=[("created_at", 1)], projection={"created_at": 1}
-        )
-        return found[0]["created_at"] if found else None

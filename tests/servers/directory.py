@@ -35,6 +35,26 @@ def settings(provider: str = "ldap", **fields: Any) -> dict[str, Any]:
     return {"provider": provider} | parts | fields
 
 
+def without(part: dict[str, Any], *names: str) -> dict[str, Any]:
+    """Settings that leave some things out."""
+    return {name: value for name, value in part.items() if name not in names}
+
+
+async def refused(api: Api, customer: str, pointer: str, *, status: int = 422, **fields: Any) -> dict[str, Any]:
+    """Settings are refused because of one field."""
+    present = await api.get(f"{customer}/directory")
+    headers = {"If-Match": "*"} if present.status_code == 200 else {}
+    answer = await api.call("PUT", f"{customer}/directory", settings(**fields), headers=headers, expect=status)
+    assert [error["pointer"] for error in answer.json()["errors"]] == [pointer], answer.text
+    return dict(answer.json())
+
+
+async def stored_directory(api: Api) -> dict[str, Any]:
+    """The one directory, as it is stored."""
+    (document,) = await api.all("directories")
+    return document
+
+
 async def set_up(api: Api, customer: str, provider: str = "ldap", **fields: Any) -> dict[str, Any]:
     """Set the customer's directory up; what the API shows of it."""
     made = await api.call("PUT", f"{customer}/directory", settings(provider, **fields), expect=201)

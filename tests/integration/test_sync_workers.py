@@ -305,3 +305,46 @@ async def test_a_run_whose_directory_was_switched_off_before_it_began_says_that_
     await story.stored.set(DIRECTORIES, (await story.directory())["_id"], enabled=False)
     run = await story.sync()
     assert (run["state"], run["reason"], story.source.reads) == ("failed", "no directory configured", 0)
+
+
+@pytest.mark.chaos
+@pytest.mark.spec("S8", "S16")
+@pytest.mark.parametrize("where", ["reading", "applying"])
+async def test_a_run_goes_on_when_the_database_comes_back(story, mongod_unit, monkeypatch, where):
+    story.source.entries = people(1200, story.domain)
+    story.settings = story.settings.model_copy(update={"sync_batch": 100})
+    reached, go_on = asyncio.Event(), asyncio.Event()
+
+    async def pause():
+        reached.set()
+        await go_on.wait()
+
+    if where == "reading":
+        story.source.pause = pause
+    else:
+        apply = Application._apply
+
+        async def apply_and_pause(self, groups):
+            await apply(self, groups)
+            if self._done == 600:
+                await pause()
+
+        monkeypatch.setattr(Application, "_apply", apply_and_pause)
+    run_id = await story.ask()
+    worker = story.worker(lease=timedelta(seconds=5))
+    working = asyncio.create_task(worker.runner.run())
+    try:
+        await reached.wait()
+        await asyncio.to_thread(mongod_unit.kill)
+        go_on.set()
+        await asyncio.sleep(1)
+        await asyncio.to_thread(mongod_unit.start)
+
+        async def has_ended():
+            return (await story.run(run_id))["state"] not in {"requested", "running"}
+
+        await eventually_async(has_ended, timeout=60, pause=0.3)
+    finally:
+        working.cancel()
+    run = await story.run(run_id)
+    assert (run["state"], await events_once(story, 1200), await story.in_step()) == ("completed", True, True)

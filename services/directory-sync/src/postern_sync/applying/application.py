@@ -5,6 +5,7 @@ anything: the next one goes on with the items that are still planned. Where an i
 does not lock the customer was faster, it is halved until the group at fault stands alone.
 """
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any, Final
 
@@ -28,6 +29,8 @@ Group = list[Document]
 # A member's row is a fraction of a user with addresses and an event.
 MEMBERS_FOR_ONE: Final = 10
 APPLYING: Final = {"phase": "applying"}
+# Each transaction locks the customer. Without a gap between two, an administrator who adds a user waits for seconds.
+BREATH_SECONDS: Final = 0.02
 
 log = structlog.get_logger(__name__)
 _APPLIED = Counter(
@@ -56,6 +59,7 @@ class Application:
         self._done = await self._plan.count_done()
         async for batch in self._batches():
             await self._apply(batch)
+            await asyncio.sleep(BREATH_SECONDS)
 
     async def _batches(self) -> AsyncIterator[list[Group]]:
         batch: list[Group] = []

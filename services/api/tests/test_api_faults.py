@@ -30,7 +30,7 @@ def messages(model, body):
         ({"name": "x", "allowed_users": -1}, "the number must be 0 or more"),
         ({"name": "x", "allowed_users": 10**9}, "the number must be 10000000 or less"),
         ({"name": "x", "plus_addressing": "maybe"}, "true or false is expected"),
-        ({"name": "x", "recipient_mode": "all"}, "one of these is expected: 'known_only' or 'accept_all'"),
+        ({"name": "x", "recipient_mode": "all"}, "one of these is expected: 'accept_all', 'known_only' or 'discover'"),
         ({"name": "x", "deletion_delay_days": 8}, "one of these is expected: 7, 14 or 30"),
         ({"name": "a\nb"}, "control characters and line ends are not allowed"),
     ],

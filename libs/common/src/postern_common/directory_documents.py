@@ -260,6 +260,19 @@ class KnownAddressDocument(TypedDict):
     reason: str
 
 
+class DiscoveryDocument(TypedDict):
+    """An address that a customer's own server took mail for and that nobody has yet (SPEC U5).
+
+    Owner: smtp-edge puts it, directory-sync turns it into a user and removes it.
+    """
+
+    _id: str
+    customer_id: str
+    address: str
+    key: str
+    seen_at: datetime
+
+
 class MirrorDocument(TypedDict):
     """An object of a directory whose changes are read rather than the whole (Entra, agents). Owner: directory-sync.
 

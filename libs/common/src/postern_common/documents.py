@@ -80,10 +80,14 @@ class UserSource(StrEnum):
 
 
 class RecipientMode(StrEnum):
-    """Which recipients of a verified domain are taken (SPEC R4)."""
+    """Which recipients of a verified domain are taken (SPEC R4).
+
+    `discover` takes all, and makes users of those whom the customer's own servers take (SPEC U5).
+    """
 
     ACCEPT_ALL = "accept_all"
     KNOWN_ONLY = "known_only"
+    DISCOVER = "discover"
 
 
 class MessageState(StrEnum):
@@ -296,19 +300,6 @@ class AddressDocument(TypedDict):
     user_id: str
     is_primary: bool
     verified: bool
-
-
-class DiscoveryDocument(TypedDict):
-    """An address that a customer's own server took mail for and that nobody has yet (SPEC U5).
-
-    Owner: smtp-edge puts it, directory-sync turns it into a user and removes it.
-    """
-
-    _id: str
-    customer_id: str
-    address: str
-    key: str
-    seen_at: datetime
 
 
 class DeletedUserDocument(TypedDict):

@@ -12,6 +12,7 @@ from postern_common.outbox import OutboxRelay
 from postern_common.runtime import Runtime, Work
 from postern_common.secrets import SecretBox
 from postern_common.telemetry import configure_logging
+from postern_sync.discovery.loop import Discovery
 from postern_sync.engine import Engine, MakeSource
 from postern_sync.handlers import Handlers
 from postern_sync.questions.loop import Questions
@@ -55,10 +56,12 @@ def assemble(settings: SyncSettings, directories: Directories | None = None) -> 
         concurrency=settings.sync_questions,
         seconds=settings.sync_question_seconds,
     )
+    discovery = Discovery(mongo)
     handlers = Handlers(runs, stored, runner.wake)
     bus = Bus(settings.amqp_url.get_secret_value(), SERVICE, mongo, handlers.table())
     relay = OutboxRelay(mongo, bus)
     handlers.on_answer = runner.on_commit = schedule.on_commit = credentials.on_commit = relay.kick
+    discovery.on_commit = relay.kick
     schedule.on_run = runner.wake
 
     async def close() -> None:
@@ -72,6 +75,7 @@ def assemble(settings: SyncSettings, directories: Directories | None = None) -> 
         ("schedule", schedule.run),
         ("credentials", credentials.run),
         ("questions", questions.run),
+        ("discovery", discovery.run),
     ):
         runtime.add_task(name, prepared.before(work))
     runtime.add_task("outbox", relay.run)

@@ -30,6 +30,7 @@ from postern_edge.budget import ByteBudget
 from postern_edge.delivery import Delivery, Pace, Seams
 from postern_edge.directory_cache import DirectoryCache
 from postern_edge.directory_index import Directory
+from postern_edge.discoveries import Discoveries
 from postern_edge.inbound.connect import ConnectionLimits
 from postern_edge.inbound.handler import InboundHandler
 from postern_edge.limits import Limits
@@ -38,7 +39,7 @@ from postern_edge.messages import SERVICE
 from postern_edge.outbound.notices import Notices
 from postern_edge.outbound.router import Router
 from postern_edge.outbound.servers import Policy, Servers
-from postern_edge.outbound.store import NoticeStore
+from postern_edge.outbound.store import DiscoveryStore, NoticeStore
 from postern_edge.port import Port
 from postern_edge.publisher import EventPublisher
 from postern_edge.queue import Queue
@@ -69,6 +70,7 @@ class Edge:
         owner = f"{socket.gethostname()}-{os.getpid()}-{new_id('srv')[-8:]}"
         self.queue = Queue(self.mongo, owner, timedelta(seconds=settings.edge_lease_seconds))
         self.publisher = EventPublisher(self.queue, self.bus, settings.edge_poll_seconds)
+        self.discoveries = Discoveries(DiscoveryStore(self.mongo), self.directory)
         self.delivery = self._delivery()
         self.spool = MongoSpool(
             self.mongo,
@@ -110,6 +112,7 @@ class Edge:
                 Notices(settings.edge_hostname),
                 NoticeStore(self.mongo, self.queue, settings.edge_dsn_per_sender_per_hour),
                 self.publisher,
+                self.discoveries,
                 timedelta(seconds=settings.edge_first_retry_seconds),
             ),
             publisher=self.publisher,
@@ -183,6 +186,7 @@ def assemble(settings: EdgeSettings) -> Runtime:
     runtime.add_task("results", edge.queue.results.run)
     runtime.add_task("publisher", edge.publisher.run)
     runtime.add_task("delivery", edge.delivery.run)
+    runtime.add_task("discoveries", edge.discoveries.run)
     runtime.add_task("listener", edge.serve)
     runtime.add_check("database", edge.mongo.ping)
     # Events wait in the database while the broker is away; mail does not, so the edge stays in service.

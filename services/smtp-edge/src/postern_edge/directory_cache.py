@@ -32,6 +32,7 @@ _READ: Final[Mapping[Collections, tuple[dict[str, Any], list[str] | None]]] = {
     Collections.DOMAINS: ({}, ["name", "customer_id", "state", "site_id"]),
     Collections.USERS: ({"site_id": {"$ne": None}}, ["site_id"]),
     Collections.ADDRESSES: ({"verified": True}, ["key", "user_id", "verified"]),
+    Collections.KNOWN_ADDRESSES: ({}, ["customer_id", "key"]),
 }
 _DOCUMENT_CHANGES: Final = frozenset({"insert", "update", "replace", "delete"})
 _STREAM_LOST: Final = frozenset({136, 234, 260, 280, 286})  # capped position lost, … change stream history lost
@@ -158,5 +159,7 @@ def _put_into(index: DirectoryIndex, name: Collections, key: Any, document: Mapp
         index.put_site(key, document)
     elif name is Collections.USERS:
         index.put_user(key, document)
+    elif name is Collections.KNOWN_ADDRESSES:
+        index.put_known(key, document)
     elif name is Collections.CUSTOMERS:
         index.put_customer(key, document)

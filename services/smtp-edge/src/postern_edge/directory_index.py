@@ -64,6 +64,8 @@ class DirectoryIndex:
     _sites_of: dict[str, list[str]] = field(default_factory=dict)  # customer -> ids of sites
     _users: dict[str, dict[str, UserId]] = field(default_factory=dict)  # domain -> local key -> user
     _user_sites: dict[str, str] = field(default_factory=dict)  # only users with a site of their own
+    _known: dict[str, set[str]] = field(default_factory=dict)  # customer -> keys of addresses without a user
+    _known_keys: dict[Any, tuple[str, str]] = field(default_factory=dict)  # by the document's id
 
     def put_customer(self, customer_id: str, document: Mapping[str, Any] | None) -> None:
         """Take a customer's document."""
@@ -138,6 +140,24 @@ class DirectoryIndex:
             del users[local]
             if not users:
                 del self._users[domain]
+
+    def put_known(self, document_id: Any, document: Mapping[str, Any] | None) -> None:
+        """Take an address that a customer's directory has and no user here (SPEC R4)."""
+        customer_id, key = self._known_keys.pop(document_id, ("", ""))
+        if customer_id:
+            self._known[customer_id].discard(key)
+        if document is not None:
+            self._known_keys[document_id] = document["customer_id"], document["key"]
+            self._known.setdefault(document["customer_id"], set()).add(document["key"])
+
+    def is_known(self, customer_id: str, key: str) -> bool:
+        """Whether the customer's directory has the address."""
+        return key in self._known.get(customer_id, ())
+
+    def discovers(self, customer_id: str) -> bool:
+        """Whether addresses that the customer's own servers take become users (SPEC U5)."""
+        customer = self.customers.get(customer_id)
+        return customer is not None and customer.mode is RecipientMode.DISCOVER
 
     @property
     def addresses(self) -> int:
@@ -222,7 +242,7 @@ class Directory:
         """Decide on a recipient by the rule; a refusal that rests on an old index becomes "cannot tell"."""
         index = self.index
         facts = index.facts(mailbox.domain, self._now())
-        answer = decide(mailbox, facts, index.find_user, readable=self.loaded)
+        answer = decide(mailbox, facts, index.find_user, is_known=index.is_known, readable=self.loaded)
         if answer.verdict in _REFUSALS and not self.fresh:
             return RecipientAnswer(Verdict.CANNOT_TELL)
         return answer

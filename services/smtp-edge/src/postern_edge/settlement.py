@@ -17,6 +17,7 @@ from prometheus_client import Counter
 from postern_common.errors import Temporary
 from postern_edge.bodies.store import INLINE_BYTES, BodyStore
 from postern_edge.directory_index import Directory
+from postern_edge.discoveries import Discoveries
 from postern_edge.messages import Entry, Terms
 from postern_edge.outbound.account import events_of, steps_of
 from postern_edge.outbound.notices import Notices, wanted
@@ -54,6 +55,7 @@ class Settlement:
         notices: Notices,
         notice_store: NoticeStore,
         publisher: EventPublisher,
+        discoveries: Discoveries,
         first_retry: timedelta,
     ) -> None:
         self._queue = queue
@@ -62,6 +64,7 @@ class Settlement:
         self._notices = notices
         self._notice_store = notice_store
         self._publisher = publisher
+        self._discoveries = discoveries
         self._first_retry = first_retry
 
     async def settle(self, entry: Entry, tried: Sequence[Tried], terms: Callable[[], Terms]) -> Settled:
@@ -82,6 +85,7 @@ class Settlement:
         await self._record(result, notices)
         for change in conclusion.changes:
             _OUTCOMES.labels(change.state.value).inc()
+        self._discoveries.note(message, conclusion.changes, now)
         if result.written:
             self._publisher.submit(entry.message_id, events)
         return Settled(notices, conclusion.done)

@@ -35,7 +35,9 @@ class CustomerPatch(Patch):
     )  # fmt: skip
     recipient_mode: RecipientMode = Field(
         RecipientMode.ACCEPT_ALL,
-        description="`known_only` takes mail for known addresses alone.",
+        description="`accept_all` takes mail for every address in a verified domain, `known_only` for known ones. "
+        "`discover` takes all too, and an address that the customer's own server took mail for becomes a user with "
+        "the source `smtp`, as far as licences go.",
         examples=["known_only"],
     )
     plus_addressing: bool = Field(True, strict=True, description="Whether ann+tag reaches ann.", examples=[True])

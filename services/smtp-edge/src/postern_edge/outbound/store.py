@@ -1,5 +1,5 @@
 """What the delivering half writes beside results: notifications together with the change they tell of, and their
-limits.
+limits; what deliveries show of recipients.
 """
 
 from collections.abc import Sequence
@@ -7,7 +7,8 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from postern_common.documents import Collections
-from postern_common.mongo import PLATFORM, Mongo, Session
+from postern_common.ids import new_id
+from postern_common.mongo import PLATFORM, Mongo, Session, TenantScope
 from postern_edge.bodies.store import inline_document
 from postern_edge.messages import Entry
 from postern_edge.queue import Queue, Result
@@ -57,3 +58,16 @@ class NoticeStore:
         except _LeaseLost:
             return False
         return True
+
+
+class DiscoveryStore:
+    """Notes of addresses that customers' own servers took mail for."""
+
+    def __init__(self, mongo: Mongo) -> None:
+        self._mongo = mongo
+
+    async def put(self, customer_id: str, key: str, address: str, seen_at: datetime) -> None:
+        """Note an address once, however often it is seen."""
+        discoveries = self._mongo.collection(Collections.DISCOVERIES, TenantScope(customer_id))
+        first = {"_id": new_id("dis"), "address": address, "seen_at": seen_at}
+        await discoveries.update_one({"key": key}, {"$setOnInsert": first}, upsert=True)

@@ -4,7 +4,7 @@ The directory gathers the facts from its snapshot; this decides. What is not kno
 refused: a 450 or 451 costs a sender some minutes, a wrong 550 costs the message.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import Enum
 from typing import Final
@@ -60,11 +60,13 @@ def decide(
     domain: DomainFacts | None,
     find_user: Callable[[str], str | None],
     *,
+    is_known: Callable[[str, str], bool] = lambda _customer_id, _key: False,
     readable: bool = True,
 ) -> RecipientAnswer:
     """Decide on one recipient.
 
-    `domain` is None for a domain that no customer has; `find_user` gives the user's id for an address key;
+    `domain` is None for a domain that no customer has; `find_user` gives the user's id for an address key; `is_known`
+    tells of an address that the customer's directory has although no user here does (SPEC R4);
     `readable` is false while the snapshot was never loaded or is too old to be trusted.
     """
     if not readable:
@@ -74,18 +76,26 @@ def decide(
     if domain.state is DomainState.PENDING:
         return RecipientAnswer(Verdict.PENDING_DOMAIN)
     user_id = _find(mailbox, domain, find_user)
-    if user_id is None and domain.mode is RecipientMode.KNOWN_ONLY and not _is_always_taken(mailbox):
+    if (
+        user_id is None
+        and domain.mode is RecipientMode.KNOWN_ONLY
+        and not _is_always_taken(mailbox)
+        and not any(is_known(domain.customer_id, key) for key in _keys(mailbox, domain))
+    ):
         verdict = Verdict.UNKNOWN_USER if domain.users_current else Verdict.CANNOT_TELL
         return RecipientAnswer(verdict, domain.customer_id)
     return RecipientAnswer(Verdict.ACCEPT, domain.customer_id, user_id, domain.max_message_bytes)
 
 
 def _find(mailbox: Mailbox, domain: DomainFacts, find_user: Callable[[str], str | None]) -> str | None:
+    return next((user_id for key in _keys(mailbox, domain) if (user_id := find_user(key)) is not None), None)
+
+
+def _keys(mailbox: Mailbox, domain: DomainFacts) -> Iterator[str]:
     """The address itself first, then without its plus-tag (SPEC U4)."""
-    user_id = find_user(mailbox.key)
-    if user_id is None and domain.plus_addressing and "+" in mailbox.local:
-        user_id = find_user(address_key(strip_detail(unquote_local(mailbox.local)), mailbox.domain))
-    return user_id
+    yield mailbox.key
+    if domain.plus_addressing and "+" in mailbox.local:
+        yield address_key(strip_detail(unquote_local(mailbox.local)), mailbox.domain)
 
 
 def _is_always_taken(mailbox: Mailbox) -> bool:

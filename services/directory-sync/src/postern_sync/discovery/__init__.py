@@ -1,0 +1,1 @@
+"""Users found by the mail that their own servers take (SPEC U5)."""

@@ -124,11 +124,22 @@ def result(number: int, kind: int, done: Done) -> bytes:
 
 
 class LdapWire:
-    """The server; `behaviour` answers searches. `bind` is how everybody's sign-in ends, None with silence."""
+    """The server; `behaviour` answers searches. `bind` is how everybody's sign-in ends, None with silence. It knows no
+    TLS: `start_tls` is what it answers to that, with `injected` right behind it.
+    """
 
-    def __init__(self, behaviour: Behaviour, *, bind: Done | None = Done()) -> None:
+    def __init__(
+        self,
+        behaviour: Behaviour,
+        *,
+        bind: Done | None = Done(),
+        start_tls: Done = Done(2),
+        injected: bytes = b"",
+    ) -> None:
         self._behaviour = behaviour
         self._bind = bind
+        self._start_tls = start_tls
+        self._injected = injected
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = self._listener.getsockname()[1]
         self.searches: list[Search] = []
@@ -158,11 +169,12 @@ class LdapWire:
         with contextlib.suppress(OSError), connection, connection.makefile("rb") as lines:
             while True:
                 head = lines.read(2)
-                if len(head) < 2:
+                if len(head) < 2 or head[0] != 0x30:
                     return
                 more = lines.read(head[1] & 0x7F) if head[1] & 0x80 else b""
                 size = int.from_bytes(more, "big") if more else head[1]
-                if not self._answer(connection, parts(lines.read(size))):
+                content = lines.read(size)
+                if len(content) < size or not self._answer(connection, parts(content)):
                     return
 
     def _answer(self, connection: socket.socket, asked: list[tuple[int, bytes]]) -> bool:
@@ -175,7 +187,7 @@ class LdapWire:
                 connection.sendall(result(number, 0x61, self._bind))
             return True
         if kind == 0x77:
-            connection.sendall(result(number, 0x78, Done(2)))
+            connection.sendall(result(number, 0x78, self._start_tls) + self._injected)
             return True
         return kind == 0x63 and self._search(connection, number, asked)
 

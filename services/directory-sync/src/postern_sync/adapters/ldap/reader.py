@@ -30,6 +30,7 @@ from postern_sync.source import Reading, ReadReport, SourceFailed
 
 BATCH: Final = 200
 MAX_ENTRIES: Final = 1_000_000
+MAX_EMPTY_PAGES: Final = 1000
 MAX_PROBLEMS: Final = 20
 MAX_REFERRALS: Final = 10_000
 
@@ -155,11 +156,12 @@ class _Run:
     def _read_section(self, section: Section) -> None:
         members = Members(self.reading, self.mapping.member_attributes)
         page: int | None = self.access.ldap["page_size"]
-        cookie = b""
+        cookie, empty = b"", 0
         question = Question(self.access.ldap["base_dn"], section.filter_text, section.attributes)
         self.counts[section.phase] = 0
         self.reading.progress(phase=section.phase, read=0)
-        while True:
+        while empty <= MAX_EMPTY_PAGES:
+            before = self.counts[section.phase]
             ended = self.session.search(
                 question,
                 lambda found: self._take(section, members, found),
@@ -181,6 +183,8 @@ class _Run:
             if not ended.cookie:
                 return
             cookie = ended.cookie
+            empty = empty + 1 if self.counts[section.phase] == before else 0
+        raise LdapFault(UNPAGED)
 
     def _take(self, section: Section, members: Members, found: ber.Object) -> None:
         self.counts[section.phase] += 1

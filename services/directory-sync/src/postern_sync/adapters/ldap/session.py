@@ -8,7 +8,7 @@ import ssl
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
 import ldap3
@@ -53,7 +53,7 @@ class Access:
     """
 
     ldap: LdapDocument
-    password: str
+    password: str = field(repr=False)
     guard: NetGuard
     deadline: float | None = None
 

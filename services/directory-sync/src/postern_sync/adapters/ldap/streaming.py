@@ -17,6 +17,7 @@ from postern_sync.adapters.ldap import ber
 from postern_sync.adapters.ldap.faults import GARBLED, LOST, SILENT, TOO_LARGE, LdapFault
 
 MAX_MESSAGE: Final = 64 * 1024 * 1024  # a group of half a million members
+MAX_MESSAGES: Final = 2_000_000  # answers to one question
 _CHUNK: Final = 256 * 1024
 _KINDS: Final = {
     ber.BIND_RESPONSE: "bindResponse",
@@ -58,7 +59,7 @@ class Streaming(SyncStrategy):
 
     def _get_response(self, message_id: int, timeout: float) -> Any:
         waited = 0.0
-        while True:
+        for _ in range(MAX_MESSAGES):
             began = time.monotonic()
             data = self._message(self.operation_seconds - waited)
             waited += time.monotonic() - began
@@ -76,6 +77,7 @@ class Streaming(SyncStrategy):
                 self._hand_on(message)
             except ber.Malformed:
                 raise LdapFault(GARBLED) from None
+        raise LdapFault(TOO_LARGE)
 
     def _hand_on(self, message: ber.Message) -> None:
         if message.kind == ber.SEARCH_ENTRY:

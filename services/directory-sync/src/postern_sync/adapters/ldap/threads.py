@@ -1,7 +1,9 @@
 """Blocking work on a connection, done beside the event loop."""
 
 import asyncio
+import contextvars
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from postern_sync.adapters.ldap.faults import ABORTED, LdapFault
@@ -31,8 +33,14 @@ class Wire:
 
 
 async def in_thread(work: Callable[[], T], wire: Wire) -> T:
-    """Do it in a thread. Being cancelled cuts the wire, and waits until the thread has let go of what it was given."""
-    running = asyncio.ensure_future(asyncio.to_thread(work))
+    """Do it in a thread of its own, since a directory may take hours: the loop's own threads are for short work.
+
+    Being cancelled cuts the wire, and waits until the thread has let go of what it was given.
+    """
+    thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="ldap")
+    context = contextvars.copy_context()
+    running = asyncio.get_running_loop().run_in_executor(thread, lambda: context.run(work))
+    thread.shutdown(wait=False)
     try:
         return await asyncio.shield(running)
     except asyncio.CancelledError:

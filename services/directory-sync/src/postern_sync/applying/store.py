@@ -4,7 +4,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
 
-from pymongo import UpdateOne
 from pymongo.errors import BulkWriteError
 
 from postern_common.documents import Collections
@@ -132,21 +131,17 @@ class ApplyStore:
         wanted |= {user["email_key"] for user in writes.users}
         # Who gives a primary address up to another one of the batch gets a name in between that nobody can have:
         # the index knows no order in which two can swap.
-        between = [
-            self._update(user_id, {"$set": {"email_key": f"~{user_id}"}})
+        between: list[tuple[Document, Document]] = [
+            ({"_id": user_id}, {"$set": {"email_key": f"~{user_id}"}})
             for user_id, old_key in writes.moved.items()
             if old_key in wanted
         ]
-        changes = [
-            self._update(user_id, {"$set": fields, "$inc": {"version": 1}, **({"$unset": unset} if unset else {})})
+        changes: list[tuple[Document, Document]] = [
+            ({"_id": user_id}, {"$set": fields, "$inc": {"version": 1}, **({"$unset": unset} if unset else {})})
             for user_id, (fields, unset) in writes.updates.items()
         ]
         if changes:
-            users = self._mongo.raw(Collections.USERS)
-            await users.bulk_write([*between, *changes], ordered=True, session=session)
-
-    def _update(self, user_id: str, change: Document) -> UpdateOne:
-        return UpdateOne({"_id": user_id, "customer_id": self._customer_id}, change)
+            await self._of(Collections.USERS).update_each([*between, *changes], session=session)
 
     async def _insert(self, name: Collections, documents: Sequence[Document], session: Session) -> None:
         if documents:
@@ -154,13 +149,11 @@ class ApplyStore:
 
     async def _move_primaries(self, primaries: Mapping[str, tuple[str, str]], session: Session) -> None:
         if primaries:
-            mine = {"customer_id": self._customer_id}
-            changes = []
+            changes: list[tuple[Document, Document]] = []
             for user_id, (old_key, new_key) in primaries.items():
-                own = {**mine, "user_id": user_id}
-                changes.append(UpdateOne({**own, "key": old_key}, {"$set": {"is_primary": False}}))
-                changes.append(UpdateOne({**own, "key": new_key}, {"$set": {"is_primary": True}}))
-            await self._mongo.raw(Collections.ADDRESSES).bulk_write(changes, ordered=False, session=session)
+                changes.append(({"user_id": user_id, "key": old_key}, {"$set": {"is_primary": False}}))
+                changes.append(({"user_id": user_id, "key": new_key}, {"$set": {"is_primary": True}}))
+            await self._of(Collections.ADDRESSES).update_each(changes, session=session)
 
     async def _write_members(self, writes: Writes, session: Session) -> None:
         await self._insert(Collections.MEMBERSHIPS, writes.members, session)

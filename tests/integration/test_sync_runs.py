@@ -2,8 +2,11 @@
 
 import pytest
 
+from postern_common.documents import Collections
 from postern_sync.source import SourceFailed
 from tests.servers.sync_source import DIRECTORIES, entry, people, story  # noqa: F401
+
+KNOWN = Collections.KNOWN_ADDRESSES
 
 
 @pytest.mark.spec("S2", "S17")
@@ -188,3 +191,65 @@ async def test_after_a_switch_of_the_provider_the_missing_are_held_as_conflicts(
     users = await story.users()
     assert {user["source"] for user in users.values()} == {"entra", "ldap"}
     assert users[f"u000001@{story.domain}"]["external_id"] == "id-g1"
+
+
+@pytest.mark.spec("S16")
+@pytest.mark.parametrize("left, state", [(0, "incomplete"), (12, "held")])
+async def test_case_3_a_slip_that_empties_the_result_deletes_nobody(story, left, state):
+    story.source.entries = people(40, story.domain)
+    await story.sync()
+    story.source.entries = people(left, story.domain)
+    run = await story.sync()
+    assert (run["state"], len(await story.users(state="active"))) == (state, 40)
+    if state == "held":
+        assert "28 users would be flagged" in run["reason"]
+
+
+@pytest.mark.spec("S10", "S15")
+async def test_cases_9_and_16_who_is_disabled_is_flagged_once_and_stays_so_until_enabled_again(story):
+    enabled, disabled = (entry("a", f"a@{story.domain}", is_disabled=value) for value in (False, True))
+    others = people(5, story.domain)
+    flagged_at = set()
+    for found, state, directory_state in (
+        (enabled, "active", "present"),
+        (disabled, "flagged", "disabled"),
+        (disabled, "flagged", "disabled"),
+        (enabled, "active", "present"),
+    ):
+        story.source.entries = [*others, found]
+        await story.sync()
+        user = (await story.users())[f"a@{story.domain}"]
+        assert (user["state"], user["directory_state"]) == (state, directory_state)
+        flagged_at.add(user["flagged_at"])
+    assert len(flagged_at) == 2
+    assert [name for name, _ in await story.stored.events("UserFlaggedForDeletion", "UserUnflagged")] == [
+        "UserFlaggedForDeletion",
+        "UserUnflagged",
+    ]
+
+
+@pytest.mark.spec("S4")
+async def test_cases_5_and_6_two_with_the_same_address_are_left_out_by_name_and_the_others_are_synced(story):
+    same = f"same@{story.domain}"
+    story.source.entries = [*people(1000, story.domain), entry("twin-a", same), entry("twin-b", same)]
+    run = await story.sync()
+    assert (run["state"], run["counts"]["added"], same in await story.users()) == ("completed", 1000, False)
+    told = repr(run["skipped"])
+    assert all(word in told for word in (same, "cn=twin-a", "cn=twin-b"))
+    assert {row["key"] for row in await story.stored.all(KNOWN)} == {same}
+
+
+@pytest.mark.spec("S2", "S3")
+async def test_users_entered_by_hand_are_supplemented_and_never_flagged(story):
+    hand, other = f"hand@{story.domain}", f"other@{story.domain}"
+    await story.stored.user(hand, customer_id=story.customer_id, verified=True)
+    await story.stored.user(other, customer_id=story.customer_id, verified=True)
+    story.source.entries = [entry("h", hand, f"alias@{story.domain}", fields={"mobile": "7"}), *people(3, story.domain)]
+    await story.sync()
+    user = (await story.users())[hand]
+    assert (user["source"], user["mobile"], [alias["source"] for alias in user["aliases"]]) == ("manual", "7", ["ldap"])
+    story.source.entries = people(3, story.domain)
+    run = await story.sync()
+    users = await story.users()
+    assert (users[hand]["state"], users[other]["state"], run["counts"]["flagged"]) == ("active", "active", 0)
+    assert await story.in_step()

@@ -31,6 +31,7 @@ from postern_api.resources import SERVICE, Resources
 from postern_api.settings import MEBIBYTE, ApiSettings
 from postern_api.sites import routes as sites
 from postern_api.tokens import routes as tokens
+from postern_api.users import deleted_routes as deleted_users
 from postern_api.users import routes as users
 from postern_common.bus import Bus
 from postern_common.clock import Clock
@@ -50,8 +51,8 @@ IMPORT_WORKERS: Final = 2
 MAX_HEAD_BYTES: Final = 64 * 1024
 # The export stands before the users: its last part would be taken for a user's id.
 ROUTERS = (
-    auth, me, customers, tokens, domains, sites, exports, uploads, imports, users, groups, licences, directory,
-    messages, docs,
+    auth, me, customers, tokens, domains, sites, exports, uploads, imports, users, deleted_users, groups, licences,
+    directory, messages, docs,
 )  # fmt: skip
 
 

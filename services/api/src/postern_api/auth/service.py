@@ -13,7 +13,7 @@ import structlog
 
 from postern_api.auth import keys
 from postern_api.auth.roles import GRANTS, Permission, Principal, Role
-from postern_api.auth.store import AdministratorStore, SessionStore, SignInLimits, TokenStore
+from postern_api.auth.store import AdministratorStore, SessionStore, SignInLimits, TokenStore, UserAccess
 from postern_api.http.problems import Problem, rate_limited
 from postern_api.resources import Resources
 from postern_common.ids import new_id
@@ -49,6 +49,7 @@ class Authenticator:
         self._administrators = AdministratorStore(resources.mongo)
         self._sessions = SessionStore(resources.mongo)
         self._tokens = TokenStore(resources.mongo)
+        self._users = UserAccess(resources.mongo)
         window = timedelta(seconds=resources.settings.api_sign_in_window_seconds)
         self._limits = SignInLimits(resources.mongo, window)
 
@@ -133,6 +134,8 @@ class Authenticator:
             token = None if owner is None else _within(token, owner)
             if token is None:
                 return None
+        if token["owner_id"].startswith("usr_") and not await self._users.is_active(token["owner_id"]):
+            return None
         await self._tokens.used(token, now)
         return _principal(token, token, token["expires_at"])
 

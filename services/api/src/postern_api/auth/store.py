@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from postern_api.auth.keys import digest
-from postern_common.documents import Collections
+from postern_common.documents import Collections, UserState
 from postern_common.ids import new_id
 from postern_common.mongo import PLATFORM, DuplicateKey, Mongo, Scoped
 
@@ -163,3 +163,15 @@ class TokenStore:
     async def remove_bootstrap(self, owner_id: str) -> None:
         """Remove the settings' token once they name none."""
         await self._tokens.delete_many({"owner_id": owner_id})
+
+
+class UserAccess:
+    """Whether mailbox owners may come in (SPEC T5): nobody does who is flagged for deletion or deactivated."""
+
+    def __init__(self, mongo: Mongo) -> None:
+        self._users = mongo.collection(Collections.USERS, PLATFORM)
+
+    async def is_active(self, user_id: str) -> bool:
+        """Whether the user is there and has access."""
+        states = {"$in": [UserState.ACTIVE.value, UserState.IGNORED.value]}
+        return await self._users.count({"_id": user_id, "state": states}, limit=1) > 0

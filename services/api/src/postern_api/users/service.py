@@ -66,7 +66,7 @@ class Users:
 
         async def work(session: Session) -> None:
             customer = await self._lock(session)
-            await self._check_licence(customer, session)
+            await check_licence(customer, self._store, session)
             await self._check_site(body.site_id, session)
             states = await self._store.hold_domains(addresses.domains, session)
             addresses.check_domains(states)
@@ -180,16 +180,16 @@ class Users:
             raise not_found()
         return customer
 
-    async def _check_licence(self, customer: CustomerDocument, session: Session) -> None:
-        allowed = customer["allowed_users"]
-        if allowed is not None and await self._store.count_licensed(session) >= allowed:
-            raise conflict(
-                "licence-limit", f"All {allowed} licences are in use. Remove a user, or have the number raised."
-            )
-
     async def _check_site(self, site_id: str | None, session: Session) -> None:
         if site_id is not None and not await self._store.has_site(site_id, session):
             raise invalid("There is no such site.", "/site_id")
+
+
+async def check_licence(customer: CustomerDocument, store: UserStore, session: Session) -> None:
+    """Refuse one more user where all licences are in use (SPEC T6)."""
+    allowed = customer["allowed_users"]
+    if allowed is not None and await store.count_licensed(session) >= allowed:
+        raise conflict("licence-limit", f"All {allowed} licences are in use. Remove a user, or have the number raised.")
 
 
 _PLAIN: Final = {"first_name", "last_name", "home_phone", "mobile", "company", "department", "notes", "site_id"}

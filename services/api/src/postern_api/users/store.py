@@ -17,7 +17,9 @@ class UserStore:
     def __init__(self, mongo: Mongo, scope: TenantScope) -> None:
         self._users = mongo.collection(Collections.USERS, scope)
         self._addresses = mongo.collection(Collections.ADDRESSES, scope)
+        self._everywhere = mongo.collection(Collections.ADDRESSES, PLATFORM)
         self._domains = mongo.collection(Collections.DOMAINS, scope)
+        self._memberships = mongo.collection(Collections.MEMBERSHIPS, scope)
         self._sites = mongo.collection(Collections.SITES, scope)
         self._deleted = mongo.collection(Collections.DELETED_USERS, scope)
         self._sessions = mongo.collection(Collections.SESSIONS, PLATFORM)
@@ -72,6 +74,7 @@ class UserStore:
     async def delete(self, user_id: str, session: Session) -> bool:
         """Remove the user with all addresses."""
         await self._addresses.delete_many({"user_id": user_id}, session=session)
+        await self._memberships.delete_many({"$or": [{"group_id": user_id}, {"member_id": user_id}]}, session=session)
         return bool(await self._users.delete_one({"_id": user_id}, session=session))
 
     async def add_addresses(self, addresses: Sequence[Document], session: Session) -> None:
@@ -90,6 +93,25 @@ class UserStore:
         await self._addresses.update_one(
             {"user_id": user_id, "key": key}, {"$set": {"is_primary": True}}, session=session
         )
+
+    @property
+    def deleted(self) -> Scoped:
+        """For reading pages of deleted users."""
+        return self._deleted
+
+    async def get_deleted(self, user_id: str, now: datetime, session: Session) -> Document | None:
+        """A deleted user who can be restored."""
+        return await self._deleted.find_one({"_id": user_id, "purge_at": {"$gt": now}}, session=session)
+
+    async def drop_deleted(self, user_id: str, session: Session) -> None:
+        """Forget a deleted user."""
+        await self._deleted.delete_one({"_id": user_id}, session=session)
+
+    async def held_elsewhere(self, keys: Sequence[str], session: Session) -> set[str]:
+        """Those of the addresses that another customer has in a verified domain; whose they are stays inside."""
+        query = {"key": {"$in": list(keys)}, "verified": True}
+        found = await self._everywhere.find(query, limit=len(keys), session=session)
+        return {address["key"] for address in found}
 
     async def keep_deleted(self, document: Document, session: Session) -> None:
         """Keep what restoring needs; a user deleted again under the same id replaces it."""

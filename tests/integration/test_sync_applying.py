@@ -234,7 +234,11 @@ async def test_a_deleted_user_who_comes_back_gets_the_old_id(story):
     later = now.replace(year=now.year + 1)
     await story.mongo.db["users"].delete_one({"_id": user["_id"]})
     await story.mongo.db["addresses"].delete_many({"user_id": user["_id"]})
-    kept = {"email_key": email, "immutable_id": None, "user": user | {"state": "flagged", "notes": "kept"}}
+    kept = {
+        "email_key": email,
+        "immutable_id": None,
+        "user": user | {"state": "flagged", "notes": "kept", "site_id": "gone"},
+    }
     await story.stored.put(
         Collections.DELETED_USERS,
         {"_id": user["_id"], "customer_id": story.customer_id, "deleted_at": now, "purge_at": later, **kept},
@@ -242,6 +246,7 @@ async def test_a_deleted_user_who_comes_back_gets_the_old_id(story):
     run = await story.sync()
     back = (await story.users())[email]
     assert (back["_id"], back["state"], back["notes"], back["due_at"]) == (user["_id"], "active", "kept", None)
+    assert back["site_id"] is None
     assert (run["counts"]["restored"], run["counts"]["added"]) == (1, 0)
     assert await story.stored.events("UserRestored") == [("UserRestored", user["_id"])]
     assert (await story.stored.all(Collections.DELETED_USERS), await story.in_step()) == ([], True)

@@ -35,7 +35,7 @@ def found(*users, **fields):
     values: dict[str, Any] = {
         "customer_id": "cus_1", "provider": "ldap", "now": NOW, "due_at": NOW, "free": None, "deleted": {},
         "users": {entry["_id"]: entry for entry in users}, "owners": rows, "domains": {"x.test": "verified"},
-        "joined": {}, "existing": set(), "members": set(),
+        "joined": {}, "existing": set(), "members": set(), "sites": set(),
     }  # fmt: skip
     return Found(**(values | fields))
 

@@ -83,8 +83,8 @@ def assemble(settings: SyncSettings, directories: Directories | None = None) -> 
     runtime.add_check("broker", bus.check)
     runtime.add_check("clock", schedule.check_clock)
     runtime.on_drain("schedule", schedule.drain)
-    runtime.on_drain("questions", questions.drain)
     runtime.on_drain("runs", runner.drain)
+    runtime.on_drain("questions", questions.drain)
     runtime.on_drain("events", bus.drain)
     runtime.on_close(close)
     return runtime

@@ -125,6 +125,9 @@ class Application:
         )
         ids = {ref for ref in named if not ref.startswith(NEW)} | set(joined.values())
         group_ids = {item["user_id"] or joined.get(item["entry_id"], "") for item in of_groups}
+        restored = {item["user_id"] for item in items if item["action"] == "restore"}
+        deleted = await self._store.by_id(Collections.DELETED_USERS, restored, session)
+        sites = {kept["user"]["site_id"] for kept in deleted.values()} - {None}
         return Found(
             customer_id=self._lease.customer_id,
             provider=self._provider,
@@ -132,14 +135,13 @@ class Application:
             due_at=due_time(customer["deletion_delay_days"], now),
             free=free,
             users=await self._store.by_id(Collections.USERS, _user_ids(items), session),
-            deleted=await self._store.by_id(
-                Collections.DELETED_USERS, (item["user_id"] for item in items if item["action"] == "restore"), session
-            ),
+            deleted=deleted,
             owners=await self._store.owners(keys, session),
             domains=await self._store.hold_domains({domain_of(key) for key in keys}, session),
             joined=joined,
             existing=await self._store.existing(ids, session),
             members=await self._store.members_of(group_ids, ids, session),
+            sites=set(await self._store.by_id(Collections.SITES, sites, session)),
         )
 
 

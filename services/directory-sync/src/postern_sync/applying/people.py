@@ -66,7 +66,7 @@ def write_new(person: Person, found: Found, writes: Writes) -> None:
     """Add the user, or bring back a deleted one under the old id."""
     item = person.items[0]
     kept = found.deleted[item["user_id"]]["user"] if item["action"] == "restore" else None
-    user = _restored(kept) if kept else _blank(found)
+    user = _restored(kept, found) if kept else _blank(found)
     primary, *aliases = person.gained
     user |= person.fields() | UNFLAGGED
     user["email"], user["email_key"] = primary.address, primary.key
@@ -94,9 +94,11 @@ def _blank(found: Found) -> Document:
     }
 
 
-def _restored(kept: Document) -> Document:
+def _restored(kept: Document, found: Found) -> Document:
     dropped = {*FLAG_TRACES, "absent_runs"}
-    return {name: value for name, value in kept.items() if name not in dropped} | {"version": kept["version"] + 1}
+    user = {name: value for name, value in kept.items() if name not in dropped}
+    site_id = kept["site_id"] if kept["site_id"] in found.sites else None
+    return user | {"version": kept["version"] + 1, "site_id": site_id}
 
 
 def write_known(person: Person, found: Found, writes: Writes) -> None:

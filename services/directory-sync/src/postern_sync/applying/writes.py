@@ -15,7 +15,8 @@ class Found:
     """What a batch is decided against, all of it read in its transaction.
 
     `owners` maps keys to users, and to an empty text where another customer has the address. `free` is how many
-    licences are left, None without limit. `due_at` is when a user who is flagged now goes; None is never.
+    licences are left, None without limit. `due_at` is when a user who is flagged now goes; None is never. `sites` are
+    those of users who come back, as far as they are still there.
     """
 
     customer_id: str
@@ -30,6 +31,7 @@ class Found:
     joined: dict[str, str]
     existing: set[str]
     members: set[tuple[str, str]]
+    sites: set[str]
 
 
 @dataclass(slots=True)

@@ -253,3 +253,48 @@ async def test_users_entered_by_hand_are_supplemented_and_never_flagged(story):
     users = await story.users()
     assert (users[hand]["state"], users[other]["state"], run["counts"]["flagged"]) == ("active", "active", 0)
     assert await story.in_step()
+
+
+@pytest.mark.spec("S12")
+async def test_1h_10_and_11_exceptions_stay_out_and_additions_take_part_until_the_directory_has_them(story):
+    now = story.mongo.clock.now()
+    common = {"customer_id": story.customer_id, "created_at": now, "created_by": "adm_1", "version": 1}
+    extra = f"extra@{story.domain}"
+    out = {"_id": "dsx_1", "kind": "user", "external_id": "id-000001", "key": None, "label": "u1"}
+    alias = {"_id": "dsx_2", "kind": "alias", "external_id": None, "key": f"x@{story.domain}", "label": "x"}
+    for exception in (out, alias):
+        await story.stored.put(Collections.DIRECTORY_EXCEPTIONS, exception | common)
+    addition = {"_id": "dis_1", "address": extra, "key": extra, "first_name": "Ex", "last_name": "Tra"}
+    await story.stored.put(Collections.DIRECTORY_ADDITIONS, addition | common)
+    story.source.entries = [*people(3, story.domain), entry("a", f"a@{story.domain}", f"x@{story.domain}")]
+    await story.sync()
+    users = await story.users()
+    assert sorted(users) == sorted([f"a@{story.domain}", extra, *(f"u{n:06d}@{story.domain}" for n in (0, 2))])
+    assert (users[extra]["source"], users[extra]["last_name"], users[f"a@{story.domain}"]["aliases"]) == (
+        "ldap",
+        "Tra",
+        [],
+    )
+    again = await story.sync()
+    assert (again["state"], again["counts"]["flagged"], await story.items(again["_id"])) == ("completed", 0, [])
+    story.source.entries.append(entry("e", extra, fields={"last_name": "From the directory"}))
+    await story.sync()
+    user = (await story.users())[extra]
+    assert (user["_id"], user["external_id"], user["last_name"]) == (users[extra]["_id"], "id-e", "From the directory")
+
+
+@pytest.mark.spec("S16")
+async def test_who_must_be_missed_twice_is_flagged_by_the_second_complete_run(story):
+    await story.stored.set(DIRECTORIES, (await story.directory())["_id"], absent_runs=2)
+    email = f"u000004@{story.domain}"
+    story.source.entries = people(5, story.domain)
+    await story.sync()
+    story.source.entries = people(4, story.domain)
+    await story.sync()
+    assert (await story.users())[email]["absent_runs"] == 1
+    story.source.report = {"problems": ("connection_lost",)}
+    await story.sync()
+    assert ((await story.users())[email]["absent_runs"], (await story.users())[email]["state"]) == (1, "active")
+    story.source.report = {}
+    await story.sync()
+    assert (await story.users())[email]["state"] == "flagged"

@@ -7,6 +7,8 @@ hold queue; an edge that only takes). `delivering`: from the first connection un
 last message.
 
     python -m tests.bench --rounds 5 --scale 1.0
+
+`--part directory` measures the synchronisation of directories instead; without it both are measured.
 """
 
 import argparse
@@ -16,6 +18,7 @@ import sys
 from rich.console import Console
 from rich.table import Table
 
+from tests.bench import directory
 from tests.bench.load import CASES, Case
 from tests.bench.machine import describe_machine
 from tests.bench.peers import Peers
@@ -28,14 +31,18 @@ def main() -> int:
     )
     parser.add_argument("--rounds", type=int, default=5, help="measurements of each case and peer (default 5)")
     parser.add_argument("--scale", type=float, default=1.0, help="times the usual count of messages (default 1.0)")
+    parser.add_argument("--part", choices=("mail", "directory", "all"), default="all", help="what is measured")
     parser.add_argument("--only", default="", help="cases whose name holds this text")
     arguments = parser.parse_args()
     console = Console(width=None if sys.stdout.isatty() else 140)
-    cases = [case for case in CASES if arguments.only in case.name]
     console.print(describe_machine())
-    with Peers(console) as peers:
-        rows = [_measure(console, peers, case, arguments.rounds, arguments.scale) for case in cases]
-    console.print(_table(rows, arguments.rounds))
+    if arguments.part in {"mail", "all"}:
+        cases = [case for case in CASES if arguments.only in case.name]
+        with Peers(console) as peers:
+            rows = [_measure(console, peers, case, arguments.rounds, arguments.scale) for case in cases]
+        console.print(_table(rows, arguments.rounds))
+    if arguments.part in {"directory", "all"}:
+        console.print(directory.table(directory.measure(console, arguments.scale)))
     return 0
 
 

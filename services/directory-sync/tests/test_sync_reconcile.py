@@ -263,7 +263,7 @@ def test_a_plain_move_to_another_provider_flags_nobody():
     assert {item.change["source"] for item in found.of("update")} == {"entra"}
 
 
-@pytest.mark.spec("S15", "S14a")
+@pytest.mark.spec("S15", "S14a", "U6")
 def test_1h_9_a_deleted_user_comes_back_under_the_old_id():
     kept = [
         StoredDeleted("usr_by_id", "guid-1", None, "x@demo.test"),

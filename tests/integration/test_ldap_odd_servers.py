@@ -284,16 +284,17 @@ async def test_a_server_that_drips_is_given_up_too():
 
 
 @pytest.mark.parametrize(
-    "noise",
+    ("noise", "word"),
     [
-        b"HTTP/1.1 400 Bad Request\r\n\r\n",
-        b"\x30\x84\x7f\xff\xff\xff",  # two gigabytes announced
-        tlv(0x30, b"\x02\x01\x63" + tlv(0x65, b"\x0a\x01\x00\x04\x00\x04\x00")),  # an answer to another question
-        tlv(0x30, b"\x02\x01"),
+        (b"HTTP/1.1 400 Bad Request\r\n\r\n", "protocol"),
+        (b"\x30\x84\x7f\xff\xff\xff", "too_large"),  # two gigabytes announced
+        (tlv(0x30, b"\x02\x01\x63" + tlv(0x65, b"\x0a\x01\x00\x04\x00\x04\x00")), "protocol"),
+        (tlv(0x30, b"\x02\x01"), "protocol"),
+        (b"\x30\x10\x02", "connection_lost"),
     ],
-    ids=["http", "huge", "other number", "cut short"],
+    ids=["http", "huge", "answer to another question", "cut short", "unfinished"],
 )
-async def test_what_is_no_ldap_ends_the_read(noise: bytes):
+async def test_what_is_no_ldap_ends_the_read(noise: bytes, word: str):
     def users(_search: Search) -> Iterator[Answer]:
         yield user(1)
         yield Octets(noise)
@@ -301,7 +302,7 @@ async def test_what_is_no_ldap_ends_the_read(noise: bytes):
 
     _, report, _ = await read(directory(users))
     assert report.users == 1
-    assert len(report.problems) == 1
+    assert [problem.partition(":")[0] for problem in report.problems] == [word]
 
 
 async def test_a_read_whose_task_is_cancelled_lets_go_of_the_connection():
@@ -317,14 +318,19 @@ async def test_a_read_whose_task_is_cancelled_lets_go_of_the_connection():
 
 @pytest.mark.spec("L1")
 @pytest.mark.parametrize(
-    ("answer", "injected"), [(2, b""), (0, b"\x30\x0c"), (0, b"")], ids=["no", "injected", "silent"]
+    ("answer", "injected", "words"),
+    [(2, b"", "no StartTLS"), (0, b"\x30\x0c", "before encryption"), (0, b"", "")],
+    ids=["no", "more", "silent"],
 )
-async def test_nobody_signs_in_before_encryption(monkeypatch: pytest.MonkeyPatch, answer: int, injected: bytes):
+async def test_nobody_signs_in_before_encryption(
+    monkeypatch: pytest.MonkeyPatch, answer: int, injected: bytes, words: str
+):
     monkeypatch.setattr(sessions, "RECEIVE_SECONDS", 1)
     wire = LdapWire(directory(lambda _search: [user(1), Done()]), start_tls=Done(answer), injected=injected)
     with wire.running(), pytest.raises(SourceFailed) as failed:
         await source_of(settings(wire.port, security="starttls")).read(Everything())
     assert failed.value.step == "tls"
+    assert words in failed.value.message
     assert wire.signed_in == []
 
 

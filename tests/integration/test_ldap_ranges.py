@@ -128,7 +128,10 @@ async def test_members_with_a_gap_make_the_group_incomplete_and_never_small(odd:
         wanted = asked_range(search)
         if wanted is None or wanted[0] == 0:
             if odd == "short" and wanted is not None:
-                return {"member": [], "member;range=0-1499": members[:1400]}
+                last = LIMIT - 1 if wanted[1] is None else wanted[1]
+                return {"member": [], f"member;range=0-{last}": members[: last - 100]}
+            return as_ad(search, members)
+        if odd == "short":
             return as_ad(search, members)
         if odd == "gone":
             return {}

@@ -15,7 +15,7 @@ class SyncSettings(CommonSettings):
         1.0, gt=0, le=60, description="Pause between looks for due directories and waiting runs, with jitter."
     )
     sync_lease_seconds: float = Field(
-        30.0, ge=1, le=600, description="How long a run stays with a worker that says nothing."
+        30.0, ge=5, le=600, description="How long a run stays with a worker that says nothing."
     )
     sync_attempts: int = Field(
         5, ge=1, le=100, description="How often a run is begun before it ends as failed, where workers die of it."
@@ -27,4 +27,20 @@ class SyncSettings(CommonSettings):
     sync_question_seconds: float = Field(20.0, gt=0, le=60, description="How long a directory may take for an answer.")
     sync_scratch_dir: Path | None = Field(
         None, description="Folder of the scratch files of runs, about 2 KiB an entry; empty means the system's own."
+    )
+    sync_entra_authority_url: str | None = Field(
+        None,
+        pattern=r"^https://[^/?#@]+$",
+        description="Where Microsoft Entra signs in, instead of the cloud's own address, as `https://host:port`.",
+    )
+    sync_entra_instance_discovery: bool = Field(
+        True, description="Whether Microsoft is asked if the sign-in address is one of theirs, where it is not known."
+    )
+    sync_graph_url: str | None = Field(
+        None,
+        pattern=r"^https://[^/?#@]+$",
+        description="Where Microsoft Graph is, instead of the cloud's own address, as `https://host:port`.",
+    )
+    sync_ca_file: Path | None = Field(
+        None, description="Certificates of the authorities trusted for the two, as PEM; empty means the usual ones."
     )

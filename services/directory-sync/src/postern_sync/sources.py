@@ -9,8 +9,9 @@ from typing import Any, cast
 from postern_common.directory_documents import DirectoryDocument, DirectoryRequestDocument
 from postern_common.mongo import Mongo
 from postern_common.secrets import SecretBox
+from postern_sync.mirror.store import Mirror
 from postern_sync.settings import SyncSettings
-from postern_sync.source import Source, SourceFailed
+from postern_sync.source import Source
 
 Document = dict[str, Any]
 
@@ -32,7 +33,10 @@ class Sources:
             from postern_sync.adapters.ldap.factory import make_ldap_source  # noqa: PLC0415
 
             return make_ldap_source(directory, self._secrets, self._settings)
-        raise SourceFailed("settings", "Directories of this provider cannot be read yet.")
+        from postern_sync.adapters.entra.factory import make_entra_source  # noqa: PLC0415
+
+        mirror = Mirror(self._mongo, directory["customer_id"], "entra")
+        return make_entra_source(directory, self._secrets, self._settings, mirror, keeps=keeps)
 
     async def answer(self, question: Document) -> Document:
         """Answer a question of the api's. Raises `SourceFailed` where it cannot be put to the directory."""
@@ -41,4 +45,6 @@ class Sources:
             from postern_sync.adapters.ldap.factory import answer_ldap_question  # noqa: PLC0415
 
             return await answer_ldap_question(asked, self._secrets, self._settings)
-        raise SourceFailed("settings", "Directories of this provider cannot be read yet.")
+        from postern_sync.adapters.entra.factory import answer_entra_question  # noqa: PLC0415
+
+        return await answer_entra_question(asked, self._secrets, self._settings)

@@ -74,9 +74,9 @@ def test_aliases_and_members_have_limits_of_their_own():
     assert [verdict.holds(item) for item in (drop, flag, add)] == [True, False, False]
 
 
-def _prove(last_good=GOOD, **changes):
+def _prove(last_good=GOOD, other_server=None, **changes):
     base: dict[str, Any] = {"users": 40, "groups": 2, "referrals": 1, "invocation_id": "dc1", "usn": 100}
-    return prove(ReadReport(**(base | changes)), last_good, "ldap", "scope")
+    return prove(ReadReport(**(base | changes)), last_good, "ldap", "scope", other_server)
 
 
 @pytest.mark.spec("S16")
@@ -102,6 +102,15 @@ def test_each_doubt_alone_keeps_a_read_from_being_proven(changes, word):
     proof = _prove(**changes)
     assert not proof.is_complete
     assert proof.reasons[0].startswith(word)
+
+
+@pytest.mark.spec("S16")
+def test_another_domain_controller_is_believed_when_it_answers_again():
+    assert not _prove(invocation_id="dc2", usn=5).is_complete
+    again: Any = {"invocation_id": "dc2", "usn": 5}
+    assert _prove(invocation_id="dc2", usn=6, other_server=again).is_complete
+    assert not _prove(invocation_id="dc2", usn=4, other_server=again).is_complete
+    assert not _prove(invocation_id="dc3", usn=9, other_server=again).is_complete
 
 
 @pytest.mark.spec("S16")

@@ -87,6 +87,13 @@ class LastGoodDocument(TypedDict):
     usn: int | None
 
 
+class OtherServerDocument(TypedDict):
+    """Another domain controller than that of the last good run answered: it is believed when it answers again."""
+
+    invocation_id: str
+    usn: int | None
+
+
 class DeltaDocument(TypedDict):
     """Where reading of changes goes on: Graph's delta links as opaque text, or an agent's generation (SPEC E2, L4).
 
@@ -128,6 +135,7 @@ class DirectoryDocument(TypedDict):
     next_run_at: datetime | None
     last_run_id: str | None
     last_good: LastGoodDocument | None
+    other_server: NotRequired[OtherServerDocument | None]
     delta: DeltaDocument | None
     warned_days: list[int]
 

@@ -78,9 +78,9 @@ class Engine:
             await self._ending.fail(lease, NO_DIRECTORY)
             return False
         await self._begin(lease, directory)
-        source = self._make_source(cast(DirectoryDocument, directory), keeps=lease.run["kind"] != "preview")
         with _scratch(self._settings.sync_scratch_dir, lease) as workspace:
             try:
+                source = self._make_source(cast(DirectoryDocument, directory), keeps=lease.run["kind"] != "preview")
                 report = await source.read(workspace)
             except SourceFailed as error:
                 await self._ending.fail(lease, f"{error.step}: {error.message}")
@@ -120,7 +120,7 @@ class Engine:
         await loading.load(people, workspace, lease, now)
         exceptions = await people.exceptions()
         scope = scope_of(directory, exceptions)
-        proof = prove(report, directory["last_good"], directory["provider"], scope)
+        proof = prove(report, directory["last_good"], directory["provider"], scope, directory.get("other_server"))
         rules = rules_of(customer, directory, await people.domains(), exceptions, await people.additions(), proof)
         counts = await asyncio.to_thread(reconcile, workspace, rules)
         return Planned(report, proof, counts, directory, scope, now)

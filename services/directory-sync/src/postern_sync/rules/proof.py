@@ -8,12 +8,13 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
-from postern_common.directory_documents import LastGoodDocument, Provider
+from postern_common.directory_documents import LastGoodDocument, OtherServerDocument, Provider
 from postern_sync.rules.report import ReadReport
 
 Hold = Literal["filter", "provider_switch", "first_run"]
+OTHER_SERVER: Final = "other_server"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,12 +30,23 @@ class Proof:
         return not self.reasons
 
 
-def prove(report: ReadReport, last_good: LastGoodDocument | None, provider: Provider, scope: str) -> Proof:
-    """Judge a read by its report and by the last good run."""
-    return Proof(tuple(_lacks(report, last_good, provider)), _holds(last_good, provider, scope))
+def prove(
+    report: ReadReport,
+    last_good: LastGoodDocument | None,
+    provider: Provider,
+    scope: str,
+    other_server: OtherServerDocument | None = None,
+) -> Proof:
+    """Judge a read by its report, by the last good run, and by the other domain controller that answered since."""
+    return Proof(tuple(_lacks(report, last_good, provider, other_server)), _holds(last_good, provider, scope))
 
 
-def _lacks(report: ReadReport, last_good: LastGoodDocument | None, provider: Provider) -> Iterable[str]:
+def _lacks(
+    report: ReadReport,
+    last_good: LastGoodDocument | None,
+    provider: Provider,
+    other_server: OtherServerDocument | None,
+) -> Iterable[str]:
     yield from report.problems
     if not report.base_readable:
         yield "base_dn: the base entry could not be read"
@@ -46,18 +58,35 @@ def _lacks(report: ReadReport, last_good: LastGoodDocument | None, provider: Pro
         return
     if report.referrals > last_good["referrals"]:
         yield f"referrals: {report.referrals} parts lie on other servers, {last_good['referrals']} before"
-    yield from _replica(report, last_good)
+    yield from _replica(report, last_good, other_server)
 
 
-def _replica(report: ReadReport, last_good: LastGoodDocument) -> Iterable[str]:
-    """A domain controller that is behind, or another one that may be, cannot tell who is gone."""
+def _replica(
+    report: ReadReport, last_good: LastGoodDocument, other_server: OtherServerDocument | None
+) -> Iterable[str]:
+    """A domain controller that is behind, or another one that may be, cannot tell who is gone.
+
+    Another one is believed the second time in a row: the directory has had an interval to reach it.
+    """
     before, now = last_good["invocation_id"], report.invocation_id
     if before is None or now is None:
         return
+    usn = last_good["usn"]
     if before != now:
-        yield "other_server: another domain controller answered; its word counts when it answers again"
-    elif report.usn is not None and last_good["usn"] is not None and report.usn < last_good["usn"]:
-        yield "server_behind: the domain controller is behind what it was at the last good run"
+        if other_server is None or other_server["invocation_id"] != now:
+            yield OTHER_SERVER + ": another domain controller answered; its word counts when it answers again"
+            return
+        usn = other_server["usn"]
+    if report.usn is not None and usn is not None and report.usn < usn:
+        yield "server_behind: the domain controller is behind what it was before"
+
+
+def other_server_of(report: ReadReport, proof: Proof) -> OtherServerDocument | None:
+    """The domain controller whose word counts when it answers again; None where that was not what is lacking."""
+    is_all = len(proof.reasons) == 1 and proof.reasons[0].startswith(OTHER_SERVER)
+    if not is_all or report.invocation_id is None:
+        return None
+    return {"invocation_id": report.invocation_id, "usn": report.usn}
 
 
 def _holds(last_good: LastGoodDocument | None, provider: Provider, scope: str) -> tuple[Hold, ...]:

@@ -52,6 +52,7 @@ def large(farm: Farm, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Slap
 
 
 @pytest.mark.spec("S18")
+@pytest.mark.timeout(300)
 async def test_20000_users_take_no_more_memory_than_the_first_pages(large: Slapd):
     await source_of(large.settings(user_filter="(uid=user1)")).read(Passing())  # what is loaded once is loaded now
     gc.collect()

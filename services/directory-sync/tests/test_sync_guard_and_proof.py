@@ -7,7 +7,7 @@ import pytest
 
 from postern_sync.rules.guard import judge
 from postern_sync.rules.plan import PlanCounts, PlanItem
-from postern_sync.rules.proof import prove, scope_hash
+from postern_sync.rules.proof import doubt_of, prove, scope_hash
 from postern_sync.source import ReadReport
 
 GUARD: Any = {
@@ -74,9 +74,9 @@ def test_aliases_and_members_have_limits_of_their_own():
     assert [verdict.holds(item) for item in (drop, flag, add)] == [True, False, False]
 
 
-def _prove(last_good=GOOD, other_server=None, **changes):
+def _prove(last_good=GOOD, doubt=None, **changes):
     base: dict[str, Any] = {"users": 40, "groups": 2, "referrals": 1, "invocation_id": "dc1", "usn": 100}
-    return prove(ReadReport(**(base | changes)), last_good, "ldap", "scope", other_server)
+    return prove(ReadReport(**(base | changes)), last_good, "ldap", "scope", doubt)
 
 
 @pytest.mark.spec("S16")
@@ -107,10 +107,32 @@ def test_each_doubt_alone_keeps_a_read_from_being_proven(changes, word):
 @pytest.mark.spec("S16")
 def test_another_domain_controller_is_believed_when_it_answers_again():
     assert not _prove(invocation_id="dc2", usn=5).is_complete
-    again: Any = {"invocation_id": "dc2", "usn": 5}
-    assert _prove(invocation_id="dc2", usn=6, other_server=again).is_complete
-    assert not _prove(invocation_id="dc2", usn=4, other_server=again).is_complete
-    assert not _prove(invocation_id="dc3", usn=9, other_server=again).is_complete
+    again: Any = {"invocation_id": "dc2", "usn": 5, "referrals": 1}
+    assert _prove(invocation_id="dc2", usn=6, doubt=again).is_complete
+    assert not _prove(invocation_id="dc2", usn=4, doubt=again).is_complete
+    assert not _prove(invocation_id="dc3", usn=9, doubt=again).is_complete
+
+
+@pytest.mark.spec("S16")
+def test_more_referrals_are_believed_when_they_are_found_again():
+    once: Any = {"invocation_id": "dc1", "usn": 100, "referrals": 3}
+    assert not _prove(referrals=3).is_complete
+    assert _prove(referrals=3, doubt=once).is_complete
+    assert not _prove(referrals=4, doubt=once).is_complete
+
+
+@pytest.mark.spec("S16")
+def test_only_a_doubt_that_stands_alone_is_remembered():
+    def remembered(**changes):
+        report = ReadReport(
+            **({"users": 40, "groups": 2, "referrals": 1, "invocation_id": "dc1", "usn": 100} | changes)
+        )
+        return doubt_of(report, prove(report, GOOD, "ldap", "scope"))
+
+    assert remembered(invocation_id="dc2", usn=7) == {"invocation_id": "dc2", "usn": 7, "referrals": 1}
+    assert remembered(referrals=2) is not None
+    assert remembered(invocation_id="dc2", problems=("size_limit: 500",)) is None
+    assert remembered() is None
 
 
 @pytest.mark.spec("S16")

@@ -50,6 +50,16 @@ def test_users_entered_by_hand_are_supplemented_and_never_flagged(source):
     assert "ann.lee@demo.test" in renamed.of("update")[0].change["gain"]
 
 
+@pytest.mark.spec("S3")
+def test_what_was_typed_by_hand_is_not_blanked_by_a_directory_that_does_not_know_it():
+    hand = user("ann", source="manual", fields={"mobile": "1", "notes": "x"})
+    found = plan([entry("ann", fields={"mobile": "", "notes": "y"})], [hand])
+    assert found.of("update")[0].change["notes"] == "y"
+    assert "mobile" not in found.of("update")[0].change
+    own = plan([entry("ann", fields={"mobile": ""})], [user("ann", fields={"mobile": "1"})])
+    assert own.of("update")[0].change == {"mobile": ""}
+
+
 @pytest.mark.spec("S4")
 def test_a_primary_address_outside_the_verified_domains_adds_nobody_and_is_reported():
     found = plan([entry("ann", "ann@elsewhere.test", "ann@demo.test")])

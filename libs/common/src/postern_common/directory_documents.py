@@ -87,11 +87,14 @@ class LastGoodDocument(TypedDict):
     usn: int | None
 
 
-class OtherServerDocument(TypedDict):
-    """Another domain controller than that of the last good run answered: it is believed when it answers again."""
+class DoubtDocument(TypedDict):
+    """What alone kept a run from being proven: another domain controller than before, or more referrals. It is believed
+    when the next run finds it again.
+    """
 
-    invocation_id: str
+    invocation_id: str | None
     usn: int | None
+    referrals: int
 
 
 class DeltaDocument(TypedDict):
@@ -135,7 +138,7 @@ class DirectoryDocument(TypedDict):
     next_run_at: datetime | None
     last_run_id: str | None
     last_good: LastGoodDocument | None
-    other_server: NotRequired[OtherServerDocument | None]
+    doubt: NotRequired[DoubtDocument | None]
     delta: DeltaDocument | None
     warned_days: list[int]
 

@@ -98,7 +98,7 @@ class Ending:
         self._told(lease, fields)
 
     async def _note(self, lease: Lease, outcome: Document, now: Any, session: Session) -> None:
-        noted: Document = {"last_run_id": lease.run_id, "other_server": outcome["other_server"]}
+        noted: Document = {"last_run_id": lease.run_id, "doubt": outcome["doubt"]}
         if outcome["last_good"] is not None:
             noted["last_good"] = {**outcome["last_good"], "run_id": lease.run_id}
         if outcome["delta"] is not None:

@@ -120,7 +120,7 @@ class Engine:
         await loading.load(people, workspace, lease, now)
         exceptions = await people.exceptions()
         scope = scope_of(directory, exceptions)
-        proof = prove(report, directory["last_good"], directory["provider"], scope, directory.get("other_server"))
+        proof = prove(report, directory["last_good"], directory["provider"], scope, directory.get("doubt"))
         rules = rules_of(customer, directory, await people.domains(), exceptions, await people.additions(), proof)
         counts = await asyncio.to_thread(reconcile, workspace, rules)
         return Planned(report, proof, counts, directory, scope, now)

@@ -20,7 +20,7 @@ from postern_sync.ending import Ending
 from postern_sync.plans.store import PlanStore
 from postern_sync.rules.guard import Verdict, judge
 from postern_sync.rules.plan import PlanCounts, PlanItem, plan_hash
-from postern_sync.rules.proof import Proof, other_server_of
+from postern_sync.rules.proof import Proof, doubt_of
 from postern_sync.runs.documents import PLAN_STALE, ended
 from postern_sync.runs.lease import Lease
 from postern_sync.runs.store import RunStore
@@ -175,7 +175,7 @@ def _outcome(planned: Planned, verdict: Verdict, held: Counter[str]) -> Document
             "state": "incomplete",
             "reason": "; ".join(planned.proof.reasons),
             "last_good": None,
-            "other_server": other_server_of(report, planned.proof),
+            "doubt": doubt_of(report, planned.proof),
             "delta": None,
         }
     # A plan that waits leaves the last good run what it was: else the next run would find nothing to hold.
@@ -194,6 +194,6 @@ def _outcome(planned: Planned, verdict: Verdict, held: Counter[str]) -> Document
         "state": "held" if held else "completed",
         "reason": "; ".join(verdict.reasons) if held else None,
         "last_good": None if held else last_good,
-        "other_server": None,
+        "doubt": None,
         "delta": report.delta,
     }

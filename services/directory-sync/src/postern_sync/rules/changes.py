@@ -53,7 +53,9 @@ def change_of(
     change = Change()
     _set_identity(change, user, entry, rules)
     for name in FIELDS:
-        if name in entry.fields and entry.fields[name] != user.fields.get(name, ""):
+        # What somebody typed here is not blanked by a directory that knows nothing of it (SPEC S3).
+        is_told = name in entry.fields and (is_of_directory(user) or entry.fields[name] != "")
+        if is_told and entry.fields[name] != user.fields.get(name, ""):
             _set(change, name, entry.fields[name], user.fields.get(name, ""))
     _set_addresses(change, user, addresses, handed_over)
     if is_of_directory(user):

@@ -10,11 +10,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from postern_common.directory_documents import LastGoodDocument, OtherServerDocument, Provider
+from postern_common.directory_documents import DoubtDocument, LastGoodDocument, Provider
 from postern_sync.rules.report import ReadReport
 
 Hold = Literal["filter", "provider_switch", "first_run"]
 OTHER_SERVER: Final = "other_server"
+REFERRALS: Final = "referrals"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,17 +36,17 @@ def prove(
     last_good: LastGoodDocument | None,
     provider: Provider,
     scope: str,
-    other_server: OtherServerDocument | None = None,
+    doubt: DoubtDocument | None = None,
 ) -> Proof:
-    """Judge a read by its report, by the last good run, and by the other domain controller that answered since."""
-    return Proof(tuple(_lacks(report, last_good, provider, other_server)), _holds(last_good, provider, scope))
+    """Judge a read by its report, by the last good run, and by what the run before was in doubt about."""
+    return Proof(tuple(_lacks(report, last_good, provider, doubt)), _holds(last_good, provider, scope))
 
 
 def _lacks(
     report: ReadReport,
     last_good: LastGoodDocument | None,
     provider: Provider,
-    other_server: OtherServerDocument | None,
+    doubt: DoubtDocument | None,
 ) -> Iterable[str]:
     yield from report.problems
     if not report.base_readable:
@@ -56,14 +57,13 @@ def _lacks(
         yield f"attributes: {report.attribute_errors} entries could not be read in full"
     if last_good is None or last_good["provider"] != provider:
         return
-    if report.referrals > last_good["referrals"]:
-        yield f"referrals: {report.referrals} parts lie on other servers, {last_good['referrals']} before"
-    yield from _replica(report, last_good, other_server)
+    usual = max(last_good["referrals"], doubt["referrals"] if doubt is not None else 0)
+    if report.referrals > usual:
+        yield REFERRALS + f": {report.referrals} parts lie on other servers, {last_good['referrals']} before"
+    yield from _replica(report, last_good, doubt)
 
 
-def _replica(
-    report: ReadReport, last_good: LastGoodDocument, other_server: OtherServerDocument | None
-) -> Iterable[str]:
+def _replica(report: ReadReport, last_good: LastGoodDocument, doubt: DoubtDocument | None) -> Iterable[str]:
     """A domain controller that is behind, or another one that may be, cannot tell who is gone.
 
     Another one is believed the second time in a row: the directory has had an interval to reach it.
@@ -73,20 +73,22 @@ def _replica(
         return
     usn = last_good["usn"]
     if before != now:
-        if other_server is None or other_server["invocation_id"] != now:
+        if doubt is None or doubt["invocation_id"] != now:
             yield OTHER_SERVER + ": another domain controller answered; its word counts when it answers again"
             return
-        usn = other_server["usn"]
+        usn = doubt["usn"]
     if report.usn is not None and usn is not None and report.usn < usn:
         yield "server_behind: the domain controller is behind what it was before"
 
 
-def other_server_of(report: ReadReport, proof: Proof) -> OtherServerDocument | None:
-    """The domain controller whose word counts when it answers again; None where that was not what is lacking."""
-    is_all = len(proof.reasons) == 1 and proof.reasons[0].startswith(OTHER_SERVER)
-    if not is_all or report.invocation_id is None:
+def doubt_of(report: ReadReport, proof: Proof) -> DoubtDocument | None:
+    """What counts when the next run finds it again; None where something else was lacking, too.
+
+    A domain controller that is gone for good, or a new child domain, must not keep every later run from being proven.
+    """
+    if not proof.reasons or not all(reason.startswith((OTHER_SERVER, REFERRALS)) for reason in proof.reasons):
         return None
-    return {"invocation_id": report.invocation_id, "usn": report.usn}
+    return {"invocation_id": report.invocation_id, "usn": report.usn, "referrals": report.referrals}
 
 
 def _holds(last_good: LastGoodDocument | None, provider: Provider, scope: str) -> tuple[Hold, ...]:

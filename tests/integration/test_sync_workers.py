@@ -343,7 +343,7 @@ async def test_a_run_goes_on_when_the_database_comes_back(story, mongod_unit, mo
         async def has_ended():
             return (await story.run(run_id))["state"] not in {"requested", "running"}
 
-        await eventually_async(has_ended, timeout=60, pause=0.3)
+        await eventually_async(has_ended, timeout=90, pause=0.3)
     finally:
         working.cancel()
     run = await story.run(run_id)

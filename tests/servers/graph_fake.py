@@ -1,11 +1,10 @@
-"""Microsoft's sign-in service and Graph as one HTTPS server, with its moods: throttling, links that expire, withdrawals.
+"""Microsoft's sign-in service and Graph as one HTTPS server with moods: throttling, links that expire, withdrawals.
 
 It serves real clients, so tokens, pages, delta links and batches have the forms of the real ones. Each answer goes
 through the faults first: `fake.fail("/users/delta", 503, after=2, times=9)`.
 """
 
 import json
-import re
 import ssl
 import threading
 from base64 import urlsafe_b64encode
@@ -20,15 +19,13 @@ from urllib.parse import parse_qs, parse_qsl, quote, unquote, urlsplit
 import jwt
 import trustme
 
+from tests.servers.graph_filters import fits
+
 TENANT = "11111111-2222-3333-4444-555555555555"
 CLIENT = "99999999-8888-7777-6666-555555555555"
 SECRET = "abcdefgh"
 ROLES = ("Directory.Read.All", "User.Read.All", "Group.Read.All", "GroupMember.Read.All")
 _NEEDS = {"users": "User.Read.All", "groups": "Group.Read.All", "directoryRoles": "Directory.Read.All"}
-_TERM = re.compile(
-    r"(?P<name>\w+) eq (?P<value>'(?:[^']|'')*'|true|false)|startswith\((?P<at>\w+), '(?P<start>(?:[^']|'')*)'\)"
-    r"|proxyAddresses/any\(p:startswith\(p, '(?P<proxy>(?:[^']|'')*)'\)\)"
-)
 
 
 def user(number: int | str, domain: str = "example.test", **properties: Any) -> dict[str, Any]:
@@ -190,7 +187,7 @@ class GraphFake:
         if text and headers.get("consistencylevel") != "eventual":
             return 400, {"error": {"code": "Request_UnsupportedQuery", "message": "Unsupported query."}}
         try:
-            found = [one for key, one in self.objects[kind].items() if key not in self.hidden and _fits(one, text)]
+            found = [one for key, one in self.objects[kind].items() if key not in self.hidden and fits(one, text)]
         except ValueError:
             return 400, {"error": {"code": "BadRequest", "message": "Invalid filter clause: Syntax error."}}
         start, size = int(query.get("$skiptoken", "0")), min(int(query.get("$top", "100")), self.page_size)
@@ -205,7 +202,7 @@ class GraphFake:
             begin, end, offset = -1, len(self.journal), 0
         else:
             begin, end, offset = (int(part) for part in query["$token"].split("."))
-        if 0 <= begin < self.oldest or (query.get("$token") and end < self.oldest):
+        if 0 <= begin < self.oldest or 0 <= end < self.oldest:
             return self._expired(kind)
         if end < 0:
             end = len(self.journal)
@@ -250,7 +247,7 @@ class GraphFake:
         if "client_assertion" in form:
             try:
                 jwt.decode(
-                    form["client_assertion"], self._public_key(), algorithms=["PS256"], options={"verify_aud": 0}
+                    form["client_assertion"], self._public_key(), algorithms=["PS256"], options={"verify_aud": False}
                 )
             except jwt.PyJWTError:
                 return 401, _aadsts(700027, "invalid_client")
@@ -298,86 +295,30 @@ def _aadsts(code: int, error: str) -> dict[str, Any]:
     return {"error": error, "error_description": f"AADSTS{code}: It is not to be.", "error_codes": [code]}
 
 
-def _fits(found: dict[str, Any], text: str) -> bool:
-    if not text:
-        return True
-    parts = [part.strip("() ") if part.count("(") != part.count(")") else part for part in text.split(" and ")]
-    return all(any(_term(found, term.strip()) for term in _unwrapped(part).split(" or ")) for part in parts)
-
-
-def _unwrapped(text: str) -> str:
-    return text[1:-1] if text.startswith("(") and text.endswith(")") else text
-
-
-def _term(found: dict[str, Any], text: str) -> bool:
-    term = _TERM.fullmatch(text)
-    if term is None:
-        raise ValueError(text)
-    if term["name"]:
-        wanted = {"true": True, "false": False}.get(term["value"], term["value"].strip("'").replace("''", "'"))
-        return bool(found.get(term["name"]) == wanted)
-    start = (term["start"] or term["proxy"] or "").replace("''", "'").lower()
-    values = [found.get(term["at"]) or ""] if term["at"] else found.get("proxyAddresses") or []
-    return any(value.lower().startswith(start) for value in values)
-
-
-def _handler(fake: GraphFake) -> type[BaseHTTPRequestHandler]:
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def log_message(self, *_: Any) -> None:
-            return
-
-        def do_GET(self) -> None:
-            self._serve(None)
-
-        def do_POST(self) -> None:
-            self._serve(self.rfile.read(int(self.headers.get("Content-Length", "0"))))
-
-        def _serve(self, body: bytes | None) -> None:
-            with fake.lock:
-                status, answer, headers = self._answer(body)
-            if status == 0:
-                self.close_connection = True
-                self.connection.close()
-                return
-            octets = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
-            self.send_response(status)
-            for name, value in {
-                "Content-Length": str(len(octets)),
-                "Content-Type": "application/json",
-                **headers,
-            }.items():
-                self.send_header(name, value)
-            self.end_headers()
-            self.wfile.write(octets)
-
-        def _answer(self, body: bytes | None) -> tuple[int, Any, dict[str, str]]:
-            parts = urlsplit(self.path)
-            path = unquote(parts.path).removeprefix("/v1.0")
-            headers = {name.lower(): value for name, value in self.headers.items()}
-            fake.asked.append((self.command, path + (f"?{unquote(parts.query)}" if parts.query else ""), headers))
-            fault = fake.fault(path)
-            if fault is not None:
-                return fault.status, fault.body, fault.headers
-            if path == f"/{TENANT}/v2.0/.well-known/openid-configuration":
-                base = f"{fake.url}/{TENANT}"
-                return 200, {
-                    "authorization_endpoint": f"{base}/oauth2/v2.0/authorize",
-                    "token_endpoint": f"{base}/oauth2/v2.0/token", "issuer": f"{base}/v2.0",
-                }, {}  # fmt: skip
-            if path.endswith("/.well-known/openid-configuration"):
-                return 400, _aadsts(90002, "invalid_tenant"), {}
-            if path == f"/{TENANT}/oauth2/v2.0/token":
-                return *fake.sign_in(dict(parse_qsl((body or b"").decode()))), {}
-            if not fake.is_good(headers):
-                return 401, {"error": {"code": "InvalidAuthenticationToken", "message": "It is over."}}, {}
-            query = {name: values[0] for name, values in parse_qs(parts.query).items()}
-            status, answer = fake.answer(path, query, headers, json.loads(body) if body else None)
-            location = {"Location": f"{fake.url}/v1.0{path}?$deltatoken="} if status == 410 else {}
-            return status, answer, location
-
-    return Handler
+def _answer(fake: GraphFake, request: BaseHTTPRequestHandler, body: bytes | None) -> tuple[int, Any, dict[str, str]]:
+    parts = urlsplit(request.path)
+    path = unquote(parts.path).removeprefix("/v1.0")
+    headers = {name.lower(): value for name, value in request.headers.items()}
+    fake.asked.append((request.command, path + (f"?{unquote(parts.query)}" if parts.query else ""), headers))
+    fault = fake.fault(path)
+    if fault is not None:
+        return fault.status, fault.body, fault.headers
+    if path == f"/{TENANT}/v2.0/.well-known/openid-configuration":
+        base = f"{fake.url}/{TENANT}"
+        return 200, {
+            "authorization_endpoint": f"{base}/oauth2/v2.0/authorize",
+            "token_endpoint": f"{base}/oauth2/v2.0/token", "issuer": f"{base}/v2.0",
+        }, {}  # fmt: skip
+    if path.endswith("/.well-known/openid-configuration"):
+        return 400, _aadsts(90002, "invalid_tenant"), {}
+    if path == f"/{TENANT}/oauth2/v2.0/token":
+        return *fake.sign_in(dict(parse_qsl((body or b"").decode()))), {}
+    if not fake.is_good(headers):
+        return 401, {"error": {"code": "InvalidAuthenticationToken", "message": "It is over."}}, {}
+    query = {name: values[0] for name, values in parse_qs(parts.query).items()}
+    status, answer = fake.answer(path, query, headers, json.loads(body) if body else None)
+    location = {"Location": f"{fake.url}/v1.0{path}?$deltatoken="} if status == 410 else {}
+    return status, answer, location
 
 
 class _Server(ThreadingHTTPServer):

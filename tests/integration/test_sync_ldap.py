@@ -88,6 +88,7 @@ async def test_who_is_deleted_in_the_directory_is_flagged_and_who_is_made_anew_c
         (PASSWORD, {"base_dn": "dc=elsewhere"}, "failed", "base_dn"),
         (PASSWORD, {"user": "cn=blind,dc=demo,dc=test"}, "incomplete", ""),
         (PASSWORD, {"port": 9}, "failed", "connect"),
+        (PASSWORD, {"connection": "agent"}, "failed", "agent: "),
     ],
 )
 async def test_a_directory_that_does_not_let_itself_be_read_leaves_the_same_users(

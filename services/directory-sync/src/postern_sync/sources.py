@@ -4,16 +4,18 @@ Sealed secrets are opened behind these, and nowhere else in the service. What on
 first directory is read.
 """
 
-from typing import Any, cast
+from typing import Any, Final, cast
 
 from postern_common.directory_documents import DirectoryDocument, DirectoryRequestDocument
 from postern_common.mongo import Mongo
 from postern_common.secrets import SecretBox
 from postern_sync.mirror.store import Mirror
 from postern_sync.settings import SyncSettings
-from postern_sync.source import Source
+from postern_sync.source import Source, SourceFailed
 
 Document = dict[str, Any]
+# Never connected to from here instead: the host is a name inside the customer's network.
+NO_AGENT: Final = "This directory is read by an agent, and none has sent anything yet."
 
 
 class Sources:
@@ -30,6 +32,8 @@ class Sources:
         Raises `SourceFailed` where the settings cannot be used.
         """
         if directory["provider"] == "ldap":
+            if directory["ldap"] is not None and directory["ldap"]["connection"] == "agent":
+                raise SourceFailed("agent", NO_AGENT)
             from postern_sync.adapters.ldap.factory import make_ldap_source  # noqa: PLC0415
 
             return make_ldap_source(directory, self._secrets, self._settings)

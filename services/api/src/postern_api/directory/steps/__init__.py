@@ -1,0 +1,1 @@
+"""What is to be done on the other side before a directory can be read (SPEC E4)."""

@@ -206,10 +206,13 @@ class GraphFake:
             return self._expired(kind)
         if end < 0:
             end = len(self.journal)
-        found = self._all(kind) if begin < 0 else [one for of, one in self.journal[begin:end] if of == kind]
-        page: dict[str, Any] = {"value": found[offset : offset + self.page_size]}
+        found = (
+            [*self.objects[kind].values()] if begin < 0 else [one for of, one in self.journal[begin:end] if of == kind]
+        )
+        show = self._whole if begin < 0 else dict
+        page: dict[str, Any] = {"value": [show(one) for one in found[offset : offset + self.page_size]]}
         if self.repeats and offset:
-            page["value"] = [*reversed(page["value"]), found[offset - 1]]
+            page["value"] = [*reversed(page["value"]), show(found[offset - 1])]
         following = offset + self.page_size
         if self.empty_pages and offset % 1000 != 999 and query.get("empty") != "1":
             page = {"value": []}
@@ -227,13 +230,9 @@ class GraphFake:
             return 410, {"error": {"code": "resyncRequired", "message": "Resync required."}}
         return 400, {"error": {"code": "syncStateNotFound", "message": "The sync state generation is not found."}}
 
-    def _all(self, kind: str) -> list[dict[str, Any]]:
-        found = [_set(one) for one in self.objects[kind].values()]
-        if kind == "groups":
-            for one in found:
-                told = [{"@odata.type": "#microsoft.graph.user", "id": key} for key in self.members.get(one["id"], ())]
-                one |= {"members@delta": told} if told else {}
-        return found
+    def _whole(self, found: dict[str, Any]) -> dict[str, Any]:
+        told = [{"@odata.type": "#microsoft.graph.user", "id": key} for key in self.members.get(found["id"], ())]
+        return _set(found) | ({"members@delta": told} if told else {})
 
     def _link(self, path: str, query: dict[str, str]) -> str:
         return f"{self.url}/v1.0{path}?" + "&".join(f"{name}={quote(value)}" for name, value in query.items())
@@ -293,6 +292,40 @@ def _refused() -> tuple[int, Any]:
 
 def _aadsts(code: int, error: str) -> dict[str, Any]:
     return {"error": error, "error_description": f"AADSTS{code}: It is not to be.", "error_codes": [code]}
+
+
+def _handler(fake: GraphFake) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def log_message(self, *_: Any) -> None:
+            return
+
+        def do_GET(self) -> None:
+            self._serve(None)
+
+        def do_POST(self) -> None:
+            self._serve(self.rfile.read(int(self.headers.get("Content-Length", "0"))))
+
+        def _serve(self, body: bytes | None) -> None:
+            with fake.lock:
+                status, answer, headers = _answer(fake, self, body)
+            if status == 0:
+                self.close_connection = True
+                self.connection.close()
+                return
+            octets = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
+            self.send_response(status)
+            for name, value in {
+                "Content-Length": str(len(octets)),
+                "Content-Type": "application/json",
+                **headers,
+            }.items():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(octets)
+
+    return Handler
 
 
 def _answer(fake: GraphFake, request: BaseHTTPRequestHandler, body: bytes | None) -> tuple[int, Any, dict[str, str]]:

@@ -31,37 +31,3 @@ def _term(found: dict[str, Any], text: str) -> bool:
     start = (term["start"] or term["proxy"] or "").replace("''", "'").lower()
     values = [found.get(term["at"]) or ""] if term["at"] else found.get("proxyAddresses") or []
     return any(value.lower().startswith(start) for value in values)
-
-
-def _handler(fake: GraphFake) -> type[BaseHTTPRequestHandler]:
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def log_message(self, *_: Any) -> None:
-            return
-
-        def do_GET(self) -> None:
-            self._serve(None)
-
-        def do_POST(self) -> None:
-            self._serve(self.rfile.read(int(self.headers.get("Content-Length", "0"))))
-
-        def _serve(self, body: bytes | None) -> None:
-            with fake.lock:
-                status, answer, headers = _answer(fake, self, body)
-            if status == 0:
-                self.close_connection = True
-                self.connection.close()
-                return
-            octets = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
-            self.send_response(status)
-            for name, value in {
-                "Content-Length": str(len(octets)),
-                "Content-Type": "application/json",
-                **headers,
-            }.items():
-                self.send_header(name, value)
-            self.end_headers()
-            self.wfile.write(octets)
-
-    return Handler

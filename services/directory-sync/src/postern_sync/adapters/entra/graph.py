@@ -94,13 +94,15 @@ class Graph:
         query = {name if name == "ConsistencyLevel" else f"${name}": value for name, value in params.items()}
         return str(self._base.copy_with(path=self._base.path.rstrip("/") + path).copy_merge_params(query))
 
-    async def get(self, address: str, headers: Mapping[str, str] | None = None) -> Json:
+    async def get(
+        self, address: str, headers: Mapping[str, str] | None = None, patience: Patience | None = None
+    ) -> Json:
         """Put a question; its answer. Raises `GraphFault`, and `SourceFailed` where no token is given."""
-        return await self._ask("GET", address, headers or {}, None)
+        return await self._ask("GET", address, headers or {}, None, patience or self._patience)
 
     async def post(self, address: str, body: Json) -> Json:
         """Put several questions at once, as `$batch` takes them."""
-        return await self._ask("POST", address, {}, body)
+        return await self._ask("POST", address, {}, body, self._patience)
 
     async def pause(self, seconds: float) -> None:
         """Wait, and look now and then whether that is still wanted."""
@@ -109,7 +111,9 @@ class Graph:
             self._alive()
             await asyncio.sleep(min(left, _NAP))
 
-    async def _ask(self, method: str, address: str, headers: Mapping[str, str], body: Json | None) -> Json:
+    async def _ask(
+        self, method: str, address: str, headers: Mapping[str, str], body: Json | None, patience: Patience
+    ) -> Json:
         url = self._own(address)
         attempt, waited, renewed, renew = 0, 0.0, False, False
         while True:
@@ -123,8 +127,8 @@ class Graph:
                 continue
             if response is not None and response.status_code not in _BUSY:
                 return _judged(response)
-            pause = self._pause(response, attempt)
-            if attempt >= self._patience.attempts or waited + pause > self._patience.total_seconds:
+            pause = _pause(response, attempt, patience)
+            if attempt >= patience.attempts or waited + pause > patience.total_seconds:
                 raise GraphFault("unavailable", _busy_text(response))
             log.info("graph_waits", seconds=round(pause, 1), status=response.status_code if response else None)
             await self.pause(pause)
@@ -147,13 +151,6 @@ class Graph:
         except (httpx2.TransportError, httpx2.DecodingError) as error:
             log.info("graph_connection_failed", reason=type(error).__name__)
             return None
-
-    def _pause(self, response: httpx2.Response | None, attempt: int) -> float:
-        longest = self._patience.longest_seconds
-        told = retry_after(response.headers.get("Retry-After"), datetime.now(UTC)) if response is not None else None
-        if told is not None:  # a little later, so that many do not come at the same moment
-            return min(told, longest) + random.uniform(0, self._patience.pause_seconds)
-        return min(self._patience.pause_seconds * 2.0 ** (attempt - 1), longest) * random.uniform(0.5, 1.0)
 
     def _own(self, address: str) -> httpx2.URL:
         """The address, which a link of an answer may have named: a token goes to Graph and nowhere else."""
@@ -211,6 +208,14 @@ def failed(fault: GraphFault, *, refused: str) -> SourceFailed:
     """As the run's end; `refused` is the step at which a question can be refused for what it says."""
     steps = {"permission": "permission", "refused": refused}
     return SourceFailed(steps.get(fault.kind, "connect"), fault.message)
+
+
+def _pause(response: httpx2.Response | None, attempt: int, patience: Patience) -> float:
+    longest = patience.longest_seconds
+    told = retry_after(response.headers.get("Retry-After"), datetime.now(UTC)) if response is not None else None
+    if told is not None:  # a little later, so that many do not come at the same moment
+        return min(told, longest) + random.uniform(0, patience.pause_seconds)
+    return min(patience.pause_seconds * 2.0 ** (attempt - 1), longest) * random.uniform(0.5, 1.0)
 
 
 def _judged(response: httpx2.Response) -> Json:

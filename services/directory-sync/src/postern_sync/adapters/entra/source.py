@@ -16,7 +16,7 @@ from postern_common.directory_documents import DeltaDocument, EntraDocument
 from postern_common.ids import new_id
 from postern_sync.adapters.entra.beat import Beat
 from postern_sync.adapters.entra.delta import GROUPS, USERS, Rounds
-from postern_sync.adapters.entra.graph import Graph, GraphFault, failed
+from postern_sync.adapters.entra.graph import HURRY, Graph, GraphFault, failed
 from postern_sync.adapters.entra.listing import Listing
 from postern_sync.adapters.entra.tenant import Tenant
 from postern_sync.mirror.overlay import Overlay
@@ -25,7 +25,7 @@ from postern_sync.rules import graph_mapping as mapping
 from postern_sync.rules.entries import Entry
 from postern_sync.rules.graph_rounds import GROUP, MEMBER, USER, goes_on, scope_of
 from postern_sync.rules.graph_words import secret_end
-from postern_sync.source import Reading, ReadReport
+from postern_sync.source import Reading, ReadReport, SourceFailed
 
 NO_STATES: Final = "attributes: whether accounts are enabled could not be read of any user"
 
@@ -111,9 +111,9 @@ class EntraSource:
             return
         address = graph.address(f"/applications(appId='{entra['client_id']}')", select="passwordCredentials")
         try:
-            found = await graph.get(address)
-        except GraphFault as fault:
-            log.info("secret_end_unknown", reason=fault.kind)
+            found = await graph.get(address, patience=HURRY)
+        except (GraphFault, SourceFailed) as fault:
+            log.info("secret_end_unknown", reason=fault.message)
             return
         ends_at = secret_end(found.get("passwordCredentials"), secret, now)
         if ends_at is not None:

@@ -14,6 +14,9 @@ from typing import Any, Final
 
 import msal  # type: ignore[import-untyped]
 import requests
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from postern_sync.adapters.entra.clouds import Places
 from postern_sync.rules import graph_words
@@ -36,13 +39,19 @@ class Credential:
     certificate: str | None
 
     def for_msal(self) -> str | dict[str, str]:
-        """As msal takes it."""
+        """As msal takes it. Raises `SourceFailed` where the certificate's key cannot sign."""
         if self.certificate is None:
             return self.secret or ""
         blocks = {"key": "", "certificate": ""}
         for found in _BLOCK.finditer(self.certificate):
             kind = "key" if found[1].endswith("PRIVATE KEY") else "certificate"
             blocks[kind] = blocks[kind] or found[0]
+        try:
+            key = load_pem_private_key(blocks["key"].encode(), password=None)
+        except (ValueError, TypeError, UnsupportedAlgorithm):
+            key = None
+        if not isinstance(key, RSAPrivateKey):  # Microsoft takes no other kind
+            raise SourceFailed("token", _BAD_CERTIFICATE)
         return {"private_key": blocks["key"], "public_certificate": blocks["certificate"]}
 
 

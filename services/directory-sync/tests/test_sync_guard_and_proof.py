@@ -124,9 +124,8 @@ def test_more_referrals_are_believed_when_they_are_found_again():
 @pytest.mark.spec("S16")
 def test_only_a_doubt_that_stands_alone_is_remembered():
     def remembered(**changes):
-        report = ReadReport(
-            **({"users": 40, "groups": 2, "referrals": 1, "invocation_id": "dc1", "usn": 100} | changes)
-        )
+        base: dict[str, Any] = {"users": 40, "groups": 2, "referrals": 1, "invocation_id": "dc1", "usn": 100}
+        report = ReadReport(**(base | changes))
         return doubt_of(report, prove(report, GOOD, "ldap", "scope"))
 
     assert remembered(invocation_id="dc2", usn=7) == {"invocation_id": "dc2", "usn": 7, "referrals": 1}

@@ -45,6 +45,20 @@ async def test_a_user_of_a_directory_comes_back_as_one_entered_by_hand(api):
     assert (stored["external_id"], stored["directory_state"]) == (None, None)
 
 
+@pytest.mark.spec("S15", "S3")
+async def test_a_user_comes_back_without_what_is_gone_or_somebody_elses_by_now(api):
+    customer = await api.customer()
+    await api.verified(customer, "acme.com")
+    user = await _deleted(api, customer, external_id="guid-1", external_id_kind="objectGUID", site_id="sit_gone")
+    other = (await api.post(f"{customer}/users", {"email": "b@acme.com", "first_name": "B", "last_name": "L"})).json()
+    users = api.mongo.collection(Collections.USERS, PLATFORM)
+    await users.update_one({"_id": other["id"]}, {"$set": {"external_id": "guid-1"}})
+    restored = (await api.post(f"{customer}/deleted-users/{user['id']}/restore", expect=200)).json()
+    assert (restored["state"], restored["site_id"]) == ("active", None)
+    found = {one["_id"]: one["external_id"] for one in await api.all("users")}
+    assert found == {user["id"]: None, other["id"]: "guid-1"}
+
+
 @pytest.mark.spec("U4")
 async def test_addresses_that_others_got_meanwhile_stay_theirs(api):
     customer, other = await api.customer("One"), await api.customer("Two")

@@ -8,7 +8,7 @@ import pytest
 from postern_common.documents import Collections
 from postern_common.mongo import PLATFORM
 from tests.servers.api import api, place, prepared  # noqa: F401 - fixtures
-from tests.servers.directory import put_conflict, put_user
+from tests.servers.directory import put_conflict, put_user, set_up
 
 
 @pytest.fixture
@@ -54,6 +54,33 @@ async def test_only_users_who_are_gone_from_the_directory_are_conflicts(api, cus
     assert await emails(api, customer, "?source=entra") == ["ignored@acme.com"]
     first = (await api.get(f"{customer}/directory/conflicts?limit=3&sort=-email", expect=200)).json()
     assert await emails(api, customer, f"?limit=3&sort=-email&cursor={first['next_cursor']}") == ["both@acme.com"]
+
+
+@pytest.mark.spec("S13", "S14", "S16")
+async def test_it_is_told_why_a_deletion_waits(api, customer):
+    gone = await put_conflict(api, customer, "gone@acme.com")
+    hand = await put_conflict(api, customer, "hand@acme.com", flag_reason="by hand")
+
+    async def told():
+        shown = (await api.get(f"{customer}/directory/conflicts", expect=200)).json()["items"]
+        listed = (await api.get(f"{customer}/users", expect=200)).json()["items"]
+        found = {one["user_id"]: one["deletion_paused"] for one in shown}
+        assert found == {one["id"]: one["deletion_paused"] for one in listed}
+        assert found[hand["_id"]] is None
+        one = (await api.get(f"{customer}/users/{gone['_id']}", expect=200)).json()
+        assert one["deletion_paused"] == found[gone["_id"]]
+        return found[gone["_id"]]
+
+    assert await told() is None
+    await set_up(api, customer)
+    assert await told() == "directory_unread"
+    directories = api.mongo.collection(Collections.DIRECTORIES, PLATFORM)
+    now = api.mongo.clock.now()
+    last_good = {"run_id": "run_x", "at": now, "users": 1, "groups": 0}
+    await directories.update_one({}, {"$set": {"last_good": last_good}})
+    assert await told() is None
+    await directories.update_one({}, {"$set": {"enabled": False, "frozen": True}})
+    assert await told() == "frozen"
 
 
 @pytest.mark.spec("S13", "X3", "X2")

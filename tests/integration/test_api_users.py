@@ -7,6 +7,7 @@ import pytest
 
 from postern_common.documents import Collections
 from postern_common.mongo import PLATFORM
+from postern_deletion.delays.batches import Delays
 from tests.servers.api import api, place, prepared  # noqa: F401 - fixtures
 
 
@@ -223,13 +224,21 @@ async def test_never_keeps_a_flagged_user_without_end_and_a_new_delay_counts_fro
     flagged = (await api.post(f"{path}/flag", expect=200)).json()
     assert (flagged["state"], flagged["due_at"]) == ("flagged", None)
     await api.patch(customer, {"deletion_delay_days": 14}, expect=200)
+    await Delays(api.mongo).work()
     moved = (await api.get(path, expect=200)).json()
+    assert moved["flagged_at"] == flagged["flagged_at"]
     wait = datetime.fromisoformat(moved["due_at"]) - datetime.fromisoformat(moved["flagged_at"])
     assert wait == timedelta(days=14)
     with api.later(days=13.5):
         await api.patch(customer, {"deletion_delay_days": 7}, expect=200)
+        await Delays(api.mongo).work()
         due = datetime.fromisoformat((await api.get(path, expect=200)).json()["due_at"])
         assert due - api.mongo.clock.now() > timedelta(hours=23)
+        times = [event["data"]["due_at"] for event in await api.events("UserFlaggedForDeletion")]
+        assert times[0] is None
+        assert len(times) == 3
+        await api.patch(customer, {"deletion_delay_days": 7, "name": "Same delay"}, expect=200)
+        assert not any("delay_changed_at" in one for one in await api.all("customers"))
     await api.patch(customer, {"deletion_delay_days": 8}, expect=422)
 
 

@@ -131,6 +131,37 @@ async def test_without_any_good_run_nobody_goes(stored):
     assert await Sweep(UserStore(stored.mongo)).sweep() == 0
 
 
+@pytest.mark.spec("S16")
+async def test_a_user_flagged_since_the_last_good_run_waits_and_holds_up_nobody_else(stored):
+    customer = (await stored.customer())["_id"]
+    now = await stored.mongo.now()
+    await directory(stored, customer, read_ago=9 * DAY, interval_hours=168)
+    await flagged(stored, customer, "since@demo.test", due_in=-2 * DAY, flagged_at=now - 8.5 * DAY)
+    await flagged(stored, customer, "before@demo.test", flagged_at=now - 10 * DAY)
+    await flagged(stored, customer, "hand@demo.test", flagged_at=now - 8 * DAY, flag_reason="by hand")
+    assert await Sweep(UserStore(stored.mongo), batch=1).sweep() == 2
+    assert await left(stored) == {"since@demo.test"}
+    directories = stored.mongo.raw(Collections.DIRECTORIES)
+    await directories.update_one({}, {"$set": {"last_good.at": now}})
+    assert await Sweep(UserStore(stored.mongo)).sweep() == 1
+
+
+@pytest.mark.spec("S14")
+async def test_a_directory_that_is_frozen_in_the_last_moment_keeps_its_users(stored):
+    customer = (await stored.customer())["_id"]
+    await directory(stored, customer, enabled=False)
+    await flagged(stored, customer)
+
+    class Meanwhile(UserStore):
+        async def due(self, now, limit, skip=(), paused=None):
+            found = await super().due(now, limit, skip, paused)
+            await self.mongo.raw(Collections.DIRECTORIES).update_one({}, {"$set": {"frozen": True}})
+            return found
+
+    assert await Sweep(Meanwhile(stored.mongo)).sweep() == 0
+    assert await left(stored) == {"ann@demo.test"}
+
+
 @pytest.mark.spec("S14", "S14a")
 @pytest.mark.parametrize(("frozen", "deleted"), [(False, 1), (True, 0)])
 async def test_1h_7_switched_off_the_delays_run_on_unless_they_are_frozen(stored, frozen, deleted):
@@ -150,3 +181,14 @@ async def test_a_deleted_user_leaves_all_lists(stored):
         await stored.put(Collections.MEMBERSHIPS, row)
     assert await Sweep(UserStore(stored.mongo)).sweep() == 1
     assert [row["member_id"] for row in await stored.all(Collections.MEMBERSHIPS)] == ["usr_other"]
+
+
+@pytest.mark.spec("R4", "X2")
+async def test_no_address_of_a_deleted_user_stays_known(stored):
+    customer = (await stored.customer())["_id"]
+    await flagged(stored, customer, aliases=("a.lee@demo.test",))
+    for key in ("ann@demo.test", "a.lee@demo.test", "bob@demo.test"):
+        row = {"customer_id": customer, "key": key, "domain": "demo.test", "reason": "licence_discovered"}
+        await stored.put(Collections.KNOWN_ADDRESSES, row)
+    assert await Sweep(UserStore(stored.mongo)).sweep() == 1
+    assert [row["key"] for row in await stored.all(Collections.KNOWN_ADDRESSES)] == ["bob@demo.test"]

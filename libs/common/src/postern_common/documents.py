@@ -121,7 +121,8 @@ class Retention(TypedDict):
 class CustomerDocument(TypedDict):
     """A tenant. Owner: api.
 
-    `deletion_delay_days` None means never (SPEC S9); `last_good_sync_at` is set by directory-sync.
+    `deletion_delay_days` None means never (SPEC S9); `delay_changed_at` is set with it, and unset by deletion-scheduler
+    once all flagged users have their new due times. `last_good_sync_at` is set by directory-sync.
     `writes` is counted up by transactions that must exclude each other; it says nothing and is no change.
     """
 
@@ -133,6 +134,7 @@ class CustomerDocument(TypedDict):
     recipient_mode: RecipientMode
     plus_addressing: bool
     deletion_delay_days: int | None
+    delay_changed_at: NotRequired[datetime]
     max_message_bytes: int
     retention: Retention
     sync_interval_seconds: int | None

@@ -49,7 +49,13 @@ STORED: Final[dict[Collections, Stored]] = {
     Collections.SIGN_IN_LIMITS: Stored("api", False, (Index((("expires_at", 1),), expire_after=NOW),)),
     Collections.IDEMPOTENCY: Stored("api", False, (Index((("expires_at", 1),), expire_after=NOW),)),
     Collections.CUSTOMERS: Stored(
-        "api", False, (Index((("name", 1), ("_id", 1))), Index((("partner_id", 1), ("_id", 1))))
+        "api",
+        False,
+        (
+            Index((("name", 1), ("_id", 1))),
+            Index((("partner_id", 1), ("_id", 1))),
+            Index((("delay_changed_at", 1),), where={"delay_changed_at": {"$exists": True}}),
+        ),
     ),
     Collections.DOMAINS: Stored(
         "api",

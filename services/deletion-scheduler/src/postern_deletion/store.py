@@ -1,14 +1,14 @@
 """The scheduler's queries: due users, and the removal of one."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any, Final
 
 from pymongo.errors import OperationFailure
 
+from postern_common.deletions import BY_HAND
 from postern_common.documents import Collections, UserState
 from postern_common.mongo import PLATFORM, Document, Mongo, Session, TenantScope
-from postern_deletion.rules import lifecycle
 
 _WRITE_CONFLICT: Final = 112
 
@@ -29,15 +29,19 @@ class UserStore:
         self._users = mongo.collection(Collections.USERS, PLATFORM)
 
     async def due(
-        self, now: datetime, limit: int, skip: Iterable[str] = (), paused: Iterable[str] = ()
+        self, now: datetime, limit: int, skip: Iterable[str] = (), paused: Mapping[str, datetime | None] | None = None
     ) -> list[Document]:
         """Ids of due users with their customers, those longest overdue first; suspended customers are no exception.
 
-        Of `paused` customers only users who were flagged by hand.
+        `paused` names customers of whom those wait whom a synchronisation flagged: all, or all flagged after a time.
         """
         query: dict[str, Any] = {**_due(now), "_id": {"$nin": sorted(skip)}}
-        if waiting := sorted(paused):
-            query["$or"] = [{"customer_id": {"$nin": waiting}}, {"flag_reason": lifecycle.BY_HAND}]
+        whole = sorted(customer_id for customer_id, after in (paused or {}).items() if after is None)
+        later = {customer_id: after for customer_id, after in (paused or {}).items() if after is not None}
+        waiting: list[Document] = [{"customer_id": {"$in": whole}}] if whole else []
+        waiting += [{"customer_id": customer_id, "flagged_at": {"$gt": after}} for customer_id, after in later.items()]
+        if waiting:
+            query["$or"] = [{"flag_reason": BY_HAND}, {"$nor": waiting}]
         return await self._users.find(query, limit=limit, sort=[("due_at", 1)], projection={"customer_id": 1})
 
     async def count_due(self, now: datetime) -> int:
@@ -57,7 +61,10 @@ class UserStore:
             raise
 
     async def remove_addresses(self, user: Document, session: Session) -> int:
-        """Remove all addresses of the user."""
+        """Remove all addresses of the user, and what made one of them known besides (SPEC R4)."""
+        keys = [user["email_key"], *(alias["key"] for alias in user["aliases"])]
+        known = self.mongo.collection(Collections.KNOWN_ADDRESSES, TenantScope(user["customer_id"]))
+        await known.delete_many({"key": {"$in": keys}}, session=session)
         addresses = self.mongo.collection(Collections.ADDRESSES, TenantScope(user["customer_id"]))
         return await addresses.delete_many({"user_id": user["_id"]}, session=session)
 
@@ -75,11 +82,7 @@ class UserStore:
 
     async def to_warn(self, days: int, after: datetime, until: datetime, limit: int) -> list[Document]:
         """Flagged users due in that span who were not told so yet."""
-        query = {
-            "state": UserState.FLAGGED.value,
-            "due_at": {"$gt": after, "$lte": until},
-            "$expr": {"$or": [{"$ne": ["$warned.due_at", "$due_at"]}, {"$gt": ["$warned.days", days]}]},
-        }
+        query = {"state": UserState.FLAGGED.value, "due_at": {"$gt": after, "$lte": until}, **_untold(days)}
         return await self._users.find(
             query, limit=limit, sort=[("due_at", 1)], projection={"customer_id": 1, "due_at": 1}
         )
@@ -87,20 +90,15 @@ class UserStore:
     async def warn(self, user: Document, days: int, session: Session) -> bool:
         """Note the warning; False if the user is not flagged for that time any more, or somebody else told it."""
         due_at = user["due_at"]
-        query = {
-            "_id": user["_id"],
-            "state": UserState.FLAGGED.value,
-            "due_at": due_at,
-            "$expr": {"$or": [{"$ne": ["$warned.due_at", "$due_at"]}, {"$gt": ["$warned.days", days]}]},
-        }
+        query = {"_id": user["_id"], "state": UserState.FLAGGED.value, "due_at": due_at, **_untold(days)}
         change = {"$set": {"warned": {"due_at": due_at, "days": days}}}
         return bool(await self._users.update_one(query, change, session=session))
 
-    async def kept_days(self, customer_id: str, session: Session) -> int | None:
-        """For how many days the customer keeps deleted users; None where the customer is gone."""
+    async def customer(self, customer_id: str, session: Session) -> Document | None:
+        """What the customer chose: the delay, and for how long deleted users are kept. None where it is gone."""
         customers = self.mongo.collection(Collections.CUSTOMERS, TenantScope(customer_id))
-        found = await customers.find_one({"_id": customer_id}, projection={"retention": 1}, session=session)
-        return int(found["retention"]["deleted_users_days"]) if found else None
+        shown = {"retention": 1, "deletion_delay_days": 1}
+        return await customers.find_one({"_id": customer_id}, projection=shown, session=session)
 
     async def keep(self, user: Document, deleted_at: datetime, purge_at: datetime, session: Session) -> None:
         """Keep what restoring needs; a user who was restored and is deleted again replaces what was kept before."""
@@ -117,3 +115,7 @@ class UserStore:
 
 def _due(now: datetime) -> dict[str, Any]:
     return {"state": UserState.FLAGGED.value, "due_at": {"$lte": now}}
+
+
+def _untold(days: int) -> dict[str, Any]:
+    return {"$expr": {"$or": [{"$ne": ["$warned.due_at", "$due_at"]}, {"$gt": ["$warned.days", days]}]}}

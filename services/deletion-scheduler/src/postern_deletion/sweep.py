@@ -4,23 +4,26 @@ The claim removes the user only while flagged and due by the database's time, so
 of them gets the user, the others nothing, and one who came back in time is not touched. What a killed scheduler left
 undone was never done, and a later sweep finds it. While this machine's clock and the database's differ by more than 60
 seconds nobody is deleted, and `/readyz` says so. Users whom a synchronisation flagged wait while their directory is
-frozen or unread (docs/decisions/0009-deletion-waits.md); that is looked at within the deleting transaction.
+frozen or unread, or no run has confirmed the flag (docs/decisions/0009-deletion-waits.md), and all wait for whom the
+customer has a longer delay by now; both are looked at within the deleting transaction.
 """
 
 import asyncio
 import contextlib
 import random
 from collections.abc import Callable
-from typing import Final
+from datetime import datetime
+from typing import Final, get_args
 
 import structlog
 from prometheus_client import Counter, Gauge
 
-from postern_common import outbox, telemetry
+from postern_common import deletions, outbox, telemetry
 from postern_common.documents import UserState
 from postern_common.errors import Temporary
 from postern_common.events import UserDeleted
 from postern_common.mongo import Document, Session
+from postern_deletion.delays.batches import Delays
 from postern_deletion.rules import lifecycle
 from postern_deletion.store import Contended, UserStore
 
@@ -33,16 +36,21 @@ _LOST = Counter("postern_deletion_claims_lost_total", "Due users taken by anothe
 _DUE = Gauge("postern_deletion_due_users", "Users whose delay has ended and who are still there.")
 _PAUSED = Gauge(
     "postern_deletion_paused_customers", "Customers whose due users wait, by why.", ["reason"]
-)  # reason: frozen | directory_unread
+)  # reason: frozen | directory_unread | awaiting_run
 _FAILED = Counter("postern_deletion_failures_total", "Deletions that failed and will be tried again.")
 
 
 class Paused(Exception):
-    """The user's deletion waits, and that of all whom the customer's synchronisation flagged."""
+    """The user's deletion waits, and that of all whom the customer's synchronisation flagged, or flagged `after`."""
 
-    def __init__(self, reason: str) -> None:
+    def __init__(self, reason: deletions.PauseReason, after: datetime | None) -> None:
         super().__init__(reason)
         self.reason = reason
+        self.after = after
+
+
+class Outdated(Exception):
+    """The user's due time is that of an older delay: it is about to move."""
 
 
 class Sweep:
@@ -53,11 +61,16 @@ class Sweep:
         self._mongo = store.mongo
         self._poll_seconds = poll_seconds
         self._batch = batch
+        self._delays = Delays(store.mongo)
         self._wake = asyncio.Event()
         self._resting = asyncio.Event()
         self._draining = asyncio.Event()
-        self._paused: dict[str, str] = {}
+        self._paused: dict[str, Paused] = {}
         self.on_commit: Callable[[], None] = lambda: None
+        self._delays.on_commit = self._committed
+
+    def _committed(self) -> None:
+        self.on_commit()
 
     def wake(self) -> None:
         """Sweep now."""
@@ -91,14 +104,17 @@ class Sweep:
         await self._resting.wait()
 
     async def sweep(self) -> int:
-        """Delete all who are due; how many this scheduler deleted."""
+        """Work on changed delays, then delete all who are due; how many this scheduler deleted."""
+        if await self._delays.work():
+            self.wake()
         deleted = 0
         left: set[str] = set()
         self._paused.clear()
         _DUE.set(await self._store.count_due(await self._mongo.now()))
         while not self._draining.is_set():
             now = await self._mongo.now()
-            due = await self._store.due(now, self._batch, left, self._paused)
+            paused = {customer_id: found.after for customer_id, found in self._paused.items()}
+            due = await self._store.due(now, self._batch, left, paused)
             # In an order of its own for each scheduler, so that several do not meet at every user.
             random.shuffle(due)
             for entry in due:
@@ -114,20 +130,21 @@ class Sweep:
                 break
         if deleted:
             _DUE.set(await self._store.count_due(await self._mongo.now()))
-        for reason in ("frozen", "directory_unread"):
-            _PAUSED.labels(reason=reason).set(list(self._paused.values()).count(reason))
+        reasons = [found.reason for found in self._paused.values()]
+        for reason in get_args(deletions.PauseReason):
+            _PAUSED.labels(reason=reason).set(reasons.count(reason))
         return deleted
 
     async def _is_deleted(self, entry: Document) -> bool:
         """Delete one user; a bug with one, or a lock on one, must not keep the others from going."""
         try:
             is_ours = await self._mongo.transact(lambda session: self._delete(entry["_id"], session))
-        except Contended:
+        except (Contended, Outdated):
             is_ours = False
         except Paused as paused:
             if entry["customer_id"] not in self._paused:
                 log.warning("deletions_paused", reason=paused.reason)
-            self._paused[entry["customer_id"]] = paused.reason
+            self._paused[entry["customer_id"]] = paused
             return False
         except Temporary:
             raise
@@ -150,13 +167,24 @@ class Sweep:
             return False
         if not lifecycle.is_due(UserState(user["state"]), user["due_at"], now):
             raise AssertionError("the claim took a user who is not due")
-        reason = lifecycle.pause(user["flag_reason"], await self._store.directory(user["customer_id"], session), now)
-        if reason is not None:
-            raise Paused(reason)
+        customer = await self._store.customer(user["customer_id"], session)
+        await self._check(user, customer, now, session)
         await self._store.remove_addresses(user, session)
         await self._store.remove_memberships(user, session)
-        kept_days = await self._store.kept_days(user["customer_id"], session)
+        kept_days = None if customer is None else int(customer["retention"]["deleted_users_days"])
         await self._store.keep(user, now, lifecycle.purge_at(now, kept_days), session)
         event = UserDeleted(customer_id=user["customer_id"], user_id=user_id, reason=lifecycle.REASON)
         await outbox.append(self._mongo, session, event, service=SERVICE)
         return True
+
+    async def _check(self, user: Document, customer: Document | None, now: datetime, session: Session) -> None:
+        """Raise where a due user is not to go now; what was done so far is undone with the transaction."""
+        if user.get("due_by") != "date" and customer is not None:
+            due_at = deletions.due_by_delay(user["flagged_at"], customer["deletion_delay_days"], None)
+            if due_at is None or due_at > now:
+                raise Outdated
+        directory = await self._store.directory(user["customer_id"], session)
+        reason = deletions.pause(user, directory, now)
+        if reason is not None:
+            after = directory["last_good"]["at"] if directory and reason == "awaiting_run" else None
+            raise Paused(reason, after)

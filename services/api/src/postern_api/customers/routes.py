@@ -54,8 +54,9 @@ async def patch_customer(
 ) -> Customer:
     """Apply a merge patch.
 
-    A new deletion delay holds for users flagged already too, counted from their flag; a shorter one never lets a user
-    go within 24 hours.
+    A new deletion delay holds at once for users flagged already too, counted from their flag; a shorter one never lets
+    a user go within 24 hours. Their `due_at` follows within moments, each with the event `UserFlaggedForDeletion`; who
+    was given a date keeps it.
     """
     document = await CustomerSettings(tenant).change(body, condition)
     set_etag(response, document)

@@ -42,7 +42,9 @@ class CustomerPatch(Patch):
     )
     plus_addressing: bool = Field(True, strict=True, description="Whether ann+tag reaches ann.", examples=[True])
     deletion_delay_days: Delay | None = Field(
-        None, description="Days from the flag to the deletion of a user; null is never.", examples=[14]
+        None,
+        description="Days from the flag to the deletion of a user; null is never. Holds for users flagged already too.",
+        examples=[14],
     )
     max_message_bytes: int = Field(
         0, ge=65536, le=2**31 - 1, strict=True, description="Largest message taken, up to the platform's limit.",

@@ -1,6 +1,5 @@
 """Customers: created by the platform or a partner, changed by their administrators, removed once they hold nothing."""
 
-from datetime import timedelta
 from typing import Any, Final
 
 from postern_api.auth.roles import Permission, Role
@@ -20,7 +19,6 @@ Document = dict[str, Any]
 DEFAULT_DELAY_DAYS: Final = 7
 DEFAULT_MESSAGE_BYTES: Final = 50 * 1024 * 1024
 DEFAULT_RETENTION: Final = {"trace_days": 30, "quarantine_days": 30, "audit_days": 365, "deleted_users_days": 30}
-SHORTENED_NOTICE: Final = timedelta(hours=24)
 
 
 class Customers:
@@ -110,14 +108,14 @@ class CustomerSettings:
         if not changes:
             return dict(present)
         changes["updated_at"] = now
+        if changes.get("deletion_delay_days", ...) not in {..., present["deletion_delay_days"]}:
+            # The deletion scheduler works on the users who are flagged already, and keeps them until then.
+            changes["delay_changed_at"] = await resources.database_now()
 
         async def work(session: Session) -> Document:
             found = await self._store.change(tenant.customer_id, present["version"], changes, session)
             if found is None:
                 raise stale()
-            if changes.get("deletion_delay_days", ...) not in {..., present["deletion_delay_days"]}:
-                due_at = _due_expression(changes["deletion_delay_days"], now + SHORTENED_NOTICE)
-                await self._store.move_due_times(tenant.customer_id, due_at, now, session)
             await resources.emit(session, _changed(tenant.customer_id, "updated"))
             return found
 
@@ -156,13 +154,6 @@ def _check_limits(changes: Document, limits: ApiSettings) -> None:
         longest = getattr(limits, f"api_max_{name}")
         if days > longest:
             raise invalid(f"The platform keeps it {longest} days at most.", f"/retention/{name}")
-
-
-def _due_expression(days: int | None, soonest: Any) -> Any:
-    """The due time over `flagged_at`: a shorter delay never makes a deletion come at once (SPEC S14a)."""
-    if days is None:
-        return None
-    return {"$max": [{"$add": ["$flagged_at", days * 86_400_000]}, soonest]}
 
 
 def _changed(customer_id: str, action: Any) -> SettingsChanged:

@@ -1,11 +1,10 @@
 """Stored customers."""
 
 from collections.abc import Mapping
-from datetime import datetime
 from typing import Any, Final, cast
 
 from postern_api.auth.roles import Principal, Role
-from postern_common.documents import Collections, CustomerDocument, UserState
+from postern_common.documents import Collections, CustomerDocument
 from postern_common.mongo import PLATFORM, Mongo, Scoped, Session, TenantScope
 
 Document = dict[str, Any]
@@ -14,6 +13,8 @@ _DIRECTORY: Final = (
     Collections.DIRECTORY_EXCEPTIONS,
     Collections.DIRECTORY_ADDITIONS,
     Collections.AGENTS,
+    Collections.KNOWN_ADDRESSES,
+    Collections.DISCOVERIES,
 )
 
 
@@ -80,12 +81,3 @@ class CustomerStore:
             {"owner_id": customer_id}, session=session
         )
         return bool(await self._customers.delete_one({"_id": customer_id, "version": version}, session=session))
-
-    async def move_due_times(self, customer_id: str, due_at: Any, now: datetime, session: Session) -> None:
-        """Give flagged users a due time by the new delay, save those who got a date of their own.
-
-        `due_at` is an expression over `flagged_at`.
-        """
-        users = self._mongo.collection(Collections.USERS, TenantScope(customer_id))
-        change = [{"$set": {"due_at": due_at, "updated_at": now, "version": {"$add": ["$version", 1]}}}]
-        await users.update_many({"state": UserState.FLAGGED.value, "due_by": {"$ne": "date"}}, change, session=session)

@@ -12,7 +12,8 @@ from postern_api.http.schemas import Page
 from postern_api.tenancy import Tenant, customer_scope
 from postern_api.users.deleted_schemas import DeletedUser, DeletedUserList, to_deleted
 from postern_api.users.restoring import DeletedUsers
-from postern_api.users.schemas import EXAMPLE_ID, User, to_user
+from postern_api.users.schemas import EXAMPLE_ID, User
+from postern_api.users.showing import shown_one
 
 router = APIRouter(prefix="/v1/customers/{c}/deleted-users", tags=["Users"], route_class=IdempotentRoute)
 Reader = Annotated[Tenant, customer_scope(Permission.USERS_READ)]
@@ -39,4 +40,4 @@ async def restore_user(tenant: Writer, user_id: UserId, response: Response) -> U
     document = await DeletedUsers(tenant).restore(user_id)
     response.headers["Location"] = f"/v1/customers/{tenant.customer_id}/users/{document['_id']}"
     set_etag(response, document)
-    return to_user(document)
+    return await shown_one(tenant, document)

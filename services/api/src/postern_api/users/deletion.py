@@ -3,18 +3,19 @@
 from datetime import datetime, timedelta
 from typing import Any, Final
 
+from postern_api.customers.store import CustomerStore
 from postern_api.http.etag import IfMatch, stale
 from postern_api.http.problems import conflict, invalid, not_found
 from postern_api.tenancy import Tenant
 from postern_api.users.schemas import Flag
 from postern_api.users.store import UserStore, deleted_document
+from postern_common.deletions import BY_HAND
 from postern_common.documents import UserState
 from postern_common.events import UserDeleted, UserFlaggedForDeletion, UserUnflagged
 from postern_common.mongo import Session
 
 Document = dict[str, Any]
 SOONEST: Final = timedelta(days=7)
-BY_HAND: Final = "by hand"
 # Asked for as "seven days from now" by a caller whose clock is a little behind.
 TOLERANCE: Final = timedelta(seconds=60)
 
@@ -31,7 +32,7 @@ def due_time(wanted: datetime | None, delay_days: int | None, now: datetime) -> 
 async def forget_user(tenant: Tenant, user: Document, reason: str, now: datetime, session: Session) -> None:
     """Remove a user within a transaction, and keep what restoring needs."""
     store = UserStore(tenant.resources.mongo, tenant.scope)
-    if not await store.delete(user["_id"], session):
+    if not await store.delete(user, session):
         return
     kept = timedelta(days=tenant.customer["retention"]["deleted_users_days"])
     await store.keep_deleted(deleted_document(user, now, now + kept), session)
@@ -51,10 +52,14 @@ class Deletions:
     async def flag(self, user_id: str, body: Flag) -> Document:
         """Flag a user; again with another time moves the time."""
         now = await self._resources.database_now()
-        due_at = due_time(body.due_at, self._tenant.customer["deletion_delay_days"], now)
 
         async def work(session: Session) -> Document:
+            # Locked, so that the delay is not changed in the same moment.
+            customer = await CustomerStore(self._resources.mongo).lock(self._tenant.customer_id, session)
+            if customer is None:
+                raise not_found()
             user = await self._get(user_id, session)
+            due_at = due_time(body.due_at, customer["deletion_delay_days"], now)
             if user["state"] == UserState.FLAGGED and body.due_at is None:
                 return user
             changes = {

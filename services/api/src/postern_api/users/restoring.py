@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from postern_api.customers.store import CustomerStore
 from postern_api.http.pagination import Order
-from postern_api.http.problems import not_found
+from postern_api.http.problems import conflict, not_found
 from postern_api.tenancy import Tenant
 from postern_api.users.addresses import Addresses
 from postern_api.users.deleted_schemas import SORTS, DeletedUserList
@@ -47,6 +47,8 @@ class DeletedUsers:
             user = _back(kept["user"], now)
             if user["kind"] == "user":
                 await check_licence(customer, self._store, session)
+            if user["site_id"] is not None and not await self._store.has_site(user["site_id"], session):
+                user["site_id"] = None
             await self._take_addresses(user, session)
             await self._store.insert(user, session)
             await self._store.drop_deleted(user_id, session)
@@ -56,7 +58,7 @@ class DeletedUsers:
         try:
             return await self._resources.transact(work)
         except DuplicateKey:  # another customer verified the address's domain in the same moment
-            raise not_found() from None
+            raise conflict("address-taken", "One of the addresses was taken in the same moment.") from None
 
     async def _take_addresses(self, user: Document, session: Session) -> None:
         wanted = Addresses.parse(user["email"], [alias["address"] for alias in user["aliases"]])
@@ -77,8 +79,9 @@ class DeletedUsers:
 
 
 def _back(kept: Document, now: datetime) -> Document:
-    """The user as active. One whom a directory no longer has is kept by hand from now on, or the next run would flag
-    them again.
+    """The user as active, joined to nothing: the next run joins whom it finds, by address.
+
+    One whom a directory no longer has is kept by hand from now on, or the next run would flag them again.
     """
     user = {name: value for name, value in kept.items() if name not in _LEFT_BEHIND}
     user |= {
@@ -88,12 +91,10 @@ def _back(kept: Document, now: datetime) -> Document:
         "flag_reason": None,
         "updated_at": now,
         "version": kept["version"] + 1,
+        "external_id": None,
+        "external_id_kind": None,
+        "directory_state": None,
     }
     if user["source"] in _DIRECTORY_SOURCES:
-        user |= {
-            "source": UserSource.MANUAL.value,
-            "external_id": None,
-            "external_id_kind": None,
-            "directory_state": None,
-        }
+        user["source"] = UserSource.MANUAL.value
     return user

@@ -11,8 +11,9 @@ from postern_api.http.openapi import answers
 from postern_api.http.schemas import Page
 from postern_api.tenancy import Tenant, customer_scope
 from postern_api.users.deletion import Deletions
-from postern_api.users.schemas import EXAMPLE_ID, Flag, NewUser, User, UserList, UserPatch, to_user
+from postern_api.users.schemas import EXAMPLE_ID, Flag, NewUser, User, UserList, UserPatch
 from postern_api.users.service import Users
+from postern_api.users.showing import shown, shown_one
 
 router = APIRouter(prefix="/v1/customers/{c}/users", tags=["Users"], route_class=IdempotentRoute)
 Reader = Annotated[Tenant, customer_scope(Permission.USERS_READ)]
@@ -24,7 +25,7 @@ UserId = Annotated[str, Path(alias="id", max_length=100, description="The user's
 async def list_users(tenant: Reader, listing: Annotated[UserList, Query()]) -> Page[User]:
     """With their source, and secondary addresses grouped under them."""
     found, cursor = await Users(tenant).page(listing)
-    return Page(items=[to_user(document) for document in found], next_cursor=cursor)
+    return Page(items=await shown(tenant, found), next_cursor=cursor)
 
 
 @router.post("", operation_id="users_create", summary="Add a user", status_code=201, responses=answers(404, 409))
@@ -37,7 +38,7 @@ async def add_user(tenant: Writer, body: NewUser, response: Response) -> User:
     document = await Users(tenant).add(body)
     response.headers["Location"] = f"/v1/customers/{tenant.customer_id}/users/{document['_id']}"
     set_etag(response, document)
-    return to_user(document)
+    return await shown_one(tenant, document)
 
 
 @router.get("/{id}", operation_id="users_get", summary="Show a user", responses=answers(404))
@@ -45,7 +46,7 @@ async def get_user(tenant: Reader, user_id: UserId, response: Response) -> User:
     """With all addresses."""
     document = await Users(tenant).get(user_id)
     set_etag(response, document)
-    return to_user(document)
+    return await shown_one(tenant, document)
 
 
 @router.patch("/{id}", operation_id="users_update", summary="Change a user", responses=answers(404, 409, 412, 428))
@@ -55,7 +56,7 @@ async def patch_user(
     """Apply a merge patch. Users of a directory get its values again with the next synchronisation."""
     document = await Users(tenant).change(user_id, body, condition)
     set_etag(response, document)
-    return to_user(document)
+    return await shown_one(tenant, document)
 
 
 @router.delete(
@@ -78,7 +79,7 @@ async def flag_user(
     """Access ends at once, mail flows, and the user is deleted at `due_at` unless unflagged before."""
     document = await Deletions(tenant).flag(user_id, body or Flag())
     set_etag(response, document)
-    return to_user(document)
+    return await shown_one(tenant, document)
 
 
 @router.post(
@@ -88,4 +89,4 @@ async def unflag_user(tenant: Writer, user_id: UserId, response: Response) -> Us
     """Everything is as it was."""
     document = await Deletions(tenant).unflag(user_id)
     set_etag(response, document)
-    return to_user(document)
+    return await shown_one(tenant, document)

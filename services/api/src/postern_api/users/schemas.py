@@ -6,6 +6,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import Field
 
 from postern_api.http.schemas import EXAMPLE_TIME, AddressText, Input, Line, ListQuery, Notes, Output, Part, Patch, Time
+from postern_common.deletions import PauseReason
 from postern_common.documents import UserSource, UserState
 
 EXAMPLE_ID: Final = "usr_0192f0c1a8b47c3e9d215b7f10aa3c57"
@@ -147,6 +148,12 @@ class User(Output):
         description="When they will be deleted; null while flagged is never.", examples=[None]
     )
     flag_reason: str | None = Field(description="Why they were flagged.", examples=[None])
+    deletion_paused: PauseReason | None = Field(
+        description="Why a flagged user is not deleted even when due. `frozen`: synchronisation was switched off with "
+        "`freeze_on_disable`. `directory_unread`: the directory was not read well for twice its interval. "
+        "`awaiting_run`: no run has found them missing again since.",
+        examples=[None],
+    )
     home_phone: str = Field(description="Phone at home.", examples=["+44 20 7946 0000"])
     mobile: str = Field(description="Mobile phone.", examples=["+44 7700 900000"])
     company: str = Field(description="Company.", examples=["Example Ltd"])
@@ -183,9 +190,9 @@ class UserList(ListQuery):
 SORTS: Final = {"email": "email_key", "first_name": "first_name", "last_name": "last_name", "created_at": "_id"}
 
 
-def to_user(document: Any) -> User:
+def to_user(document: Any, paused: PauseReason | None) -> User:
     """The answer for a stored user."""
-    special = {"id", "aliases", "addresses", "settings"}
+    special = {"id", "aliases", "addresses", "settings", "deletion_paused"}
     fields = {name: document[name] for name in User.model_fields if name not in special}
     primary = UserAddress(address=document["email"], is_primary=True, source=document["source"])
     others = [
@@ -196,5 +203,6 @@ def to_user(document: Any) -> User:
         aliases=[alias.address for alias in others],
         addresses=[primary, *others],
         settings=UserSettings.model_validate(document["settings"]),
+        deletion_paused=paused,
         **fields,
     )

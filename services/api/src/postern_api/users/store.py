@@ -3,12 +3,13 @@
 import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from postern_common.documents import Collections, DomainState
 from postern_common.mongo import PLATFORM, Mongo, Scoped, Session, TenantScope
 
 Document = dict[str, Any]
+_DECIDING: Final = {"enabled": 1, "frozen": 1, "interval_hours": 1, "last_good": 1}
 
 
 class UserStore:
@@ -19,6 +20,8 @@ class UserStore:
         self._addresses = mongo.collection(Collections.ADDRESSES, scope)
         self._everywhere = mongo.collection(Collections.ADDRESSES, PLATFORM)
         self._domains = mongo.collection(Collections.DOMAINS, scope)
+        self._known = mongo.collection(Collections.KNOWN_ADDRESSES, scope)
+        self._directories = mongo.collection(Collections.DIRECTORIES, scope)
         self._memberships = mongo.collection(Collections.MEMBERSHIPS, scope)
         self._sites = mongo.collection(Collections.SITES, scope)
         self._deleted = mongo.collection(Collections.DELETED_USERS, scope)
@@ -71,8 +74,15 @@ class UserStore:
         update = {"$set": dict(changes), "$inc": {"version": 1}}
         return await self._users.find_one_and_update({"_id": user_id, "version": version}, update, session=session)
 
-    async def delete(self, user_id: str, session: Session) -> bool:
-        """Remove the user with all addresses."""
+    async def directory(self) -> Document | None:
+        """The customer's settings of synchronisation, as far as they decide on deletions."""
+        return await self._directories.find_one({}, projection=_DECIDING)
+
+    async def delete(self, user: Document, session: Session) -> bool:
+        """Remove the user with all addresses, and what made one of them known besides (SPEC R4)."""
+        user_id = user["_id"]
+        keys = [user["email_key"], *(alias["key"] for alias in user["aliases"])]
+        await self._known.delete_many({"key": {"$in": keys}}, session=session)
         await self._addresses.delete_many({"user_id": user_id}, session=session)
         await self._memberships.delete_many({"$or": [{"group_id": user_id}, {"member_id": user_id}]}, session=session)
         return bool(await self._users.delete_one({"_id": user_id}, session=session))

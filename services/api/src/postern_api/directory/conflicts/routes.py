@@ -19,6 +19,7 @@ from postern_api.http.idempotency import IdempotentRoute
 from postern_api.http.openapi import answers
 from postern_api.http.schemas import Page
 from postern_api.tenancy import Tenant, customer_scope
+from postern_api.users.showing import pauses
 
 router = APIRouter(prefix="/v1/customers/{c}/directory/conflicts", tags=["Directory"], route_class=IdempotentRoute)
 Reader = Annotated[Tenant, customer_scope(Permission.USERS_READ)]
@@ -35,7 +36,9 @@ _FILE: Final[dict[int | str, dict[str, Any]]] = {
 async def list_conflicts(tenant: Reader, listing: Annotated[ConflictList, Query()]) -> Page[Conflict]:
     """Users that synced before and are gone from the directory, or disabled there, with the day when they go."""
     found, cursor = await Conflicts(tenant).page(listing)
-    return Page(items=[to_conflict(document) for document in found], next_cursor=cursor)
+    waits = await pauses(tenant, found)
+    items = [to_conflict(document, paused) for document, paused in zip(found, waits, strict=True)]
+    return Page(items=items, next_cursor=cursor)
 
 
 @router.post(

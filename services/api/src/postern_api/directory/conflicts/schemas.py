@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from postern_api.http.schemas import EXAMPLE_TIME, Input, ListQuery, Output, Part
 from postern_api.users.schemas import EXAMPLE_ID, Kind
+from postern_common.deletions import PauseReason
 from postern_common.directory_documents import DirectoryState, Provider
 
 MAX_USERS: Final = 500
@@ -34,6 +35,9 @@ class Conflict(Output):
     flagged_at: datetime | None = Field(description="Since when.", examples=[EXAMPLE_TIME])
     due_at: datetime | None = Field(
         description="When the user is deleted; null while flagged is never.", examples=[EXAMPLE_TIME]
+    )
+    deletion_paused: PauseReason | None = Field(
+        description="Why the user is not deleted even when due: see users.", examples=["directory_unread"]
     )
 
 
@@ -86,7 +90,8 @@ class ConflictResults(Output):
 SORTS: Final = {"email": "email_key", "flagged_at": "flagged_at", "due_at": "due_at"}
 
 
-def to_conflict(document: Any) -> Conflict:
+def to_conflict(document: Any, paused: PauseReason | None) -> Conflict:
     """The answer for a stored user."""
-    fields = {name: document[name] for name in Conflict.model_fields if name not in {"user_id", "reason"}}
-    return Conflict(user_id=document["_id"], reason=document["flag_reason"], **fields)
+    special = {"user_id", "reason", "deletion_paused"}
+    fields = {name: document[name] for name in Conflict.model_fields if name not in special}
+    return Conflict(user_id=document["_id"], reason=document["flag_reason"], deletion_paused=paused, **fields)

@@ -1,0 +1,42 @@
+"""When flagged users go: what the service that deletes decides, and others show (SPEC S9, S14, S16, X1). All pure."""
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Any, Final, Literal
+
+BY_HAND: Final = "by hand"
+NOTICE: Final = timedelta(hours=24)
+INTERVALS: Final = 2
+PauseReason = Literal["frozen", "directory_unread", "awaiting_run"]
+
+
+def due_by_delay(flagged_at: datetime, delay_days: int | None, changed_at: datetime | None) -> datetime | None:
+    """When a user goes whose due time follows the customer's delay; None is never.
+
+    A delay counts from the flag. `changed_at` is when the delay was changed last while that is not worked off: nobody
+    goes within 24 hours of it (BEHAVIOURS 1H 8).
+    """
+    if delay_days is None:
+        return None
+    due_at = flagged_at + timedelta(days=delay_days)
+    return due_at if changed_at is None else max(due_at, changed_at + NOTICE)
+
+
+def pause(user: Mapping[str, Any], directory: Mapping[str, Any] | None, now: datetime) -> PauseReason | None:
+    """Why a flagged user is not deleted even when due; None where nothing stands in the way.
+
+    A user whom a synchronisation flagged goes only while the directory is known to have them no more: it is switched
+    on, its last good run is young, and it is one that began after the flag. Switched off, delays run on (SPEC S14)
+    unless the customer chose to freeze them.
+    """
+    if user["flag_reason"] == BY_HAND or directory is None:
+        return None
+    if directory["frozen"]:
+        return "frozen"
+    if not directory["enabled"]:
+        return None
+    last_good = directory["last_good"]
+    oldest = now - INTERVALS * timedelta(hours=directory["interval_hours"])
+    if last_good is None or last_good["at"] < oldest:
+        return "directory_unread"
+    return "awaiting_run" if user["flagged_at"] is not None and last_good["at"] < user["flagged_at"] else None

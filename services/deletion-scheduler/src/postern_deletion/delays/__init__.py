@@ -1,0 +1,1 @@
+"""Due times that follow a changed delay (SPEC S9)."""

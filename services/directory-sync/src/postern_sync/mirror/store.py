@@ -26,6 +26,7 @@ BATCH: Final = 1000
 # Sorts before all objects; it holds the name of whoever writes.
 _HEAD: Final = ""
 _SHOWN: Final = {"_id": 0, "external_id": 1, "object": 1, "removed": 1, "hash": 1}
+_CANONICAL: Final = json.JSONEncoder(sort_keys=True, separators=(",", ":"), default=str)
 _OVERTAKEN: Final = "the mirror is written by another worker"
 
 
@@ -42,7 +43,7 @@ class Mirrored:
     @property
     def hash(self) -> str:
         """Names the content."""
-        text = json.dumps([self.object, self.removed], sort_keys=True, separators=(",", ":"), default=str)
+        text = _CANONICAL.encode([self.object, self.removed])
         return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
@@ -120,12 +121,14 @@ class Mirror:
             shown = {"_id": 0, "external_id": 1, "hash": 1}
             stored = await self._stored.find(query, limit=len(ids), session=session, projection=shown)
             hashes = {document["external_id"]: document["hash"] for document in stored}
-            fresh = [self._document(found, round_id) for found in objects if found.external_id not in hashes]
-            changed = [
-                (of_source | {"external_id": found.external_id}, {"$set": _content(found, round_id)})
-                for found in objects
-                if hashes.get(found.external_id, found.hash) != found.hash
-            ]
+            fresh: list[Document] = []
+            changed: list[tuple[Document, Document]] = []
+            for found in objects:
+                content = _content(found, round_id)
+                if found.external_id not in hashes:
+                    fresh.append(self._document(found.external_id, content))
+                elif hashes[found.external_id] != content["hash"]:
+                    changed.append((of_source | {"external_id": found.external_id}, {"$set": content}))
             if fresh:
                 await self._stored.insert_many(fresh, session=session)
             if changed:
@@ -133,13 +136,8 @@ class Mirror:
         if gone:
             await self._stored.delete_many(of_source | {"external_id": {"$in": list(gone)}}, session=session)
 
-    def _document(self, found: Mirrored, round_id: str) -> Document:
-        return {
-            "_id": self._key(found.external_id),
-            "source": self._source,
-            "external_id": found.external_id,
-            **_content(found, round_id),
-        }
+    def _document(self, external_id: str, content: Document) -> Document:
+        return {"_id": self._key(external_id), "source": self._source, "external_id": external_id, **content}
 
     async def transact_write(
         self,

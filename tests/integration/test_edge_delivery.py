@@ -7,9 +7,13 @@ import pytest
 
 from postern_common.documents import Collections
 from postern_edge.interfaces import AcceptedRecipient
+from postern_edge.rules.paths import Mailbox
+from postern_edge.rules.recipients import Verdict
 from tests.servers.edge_inside import CUSTOMER, DOMAIN, InsideEdge, deferred, message, server, settled, states
 from tests.servers.smtp_fake import FakeHop
 from tests.servers.waiting import eventually_async
+
+USER = "usr_0192f0c1a8b47c3e9d215b7f10aa3c57"
 
 
 @pytest.fixture
@@ -52,6 +56,29 @@ async def test_an_accepted_message_reaches_the_site_unchanged_and_its_body_is_re
         return await edge.raw(Collections.BODIES).count_documents({}) == 0
 
     await eventually_async(body_is_gone)
+
+
+@pytest.mark.spec("S13", "X1", "R4", "S14a")
+@pytest.mark.parametrize("state", ["flagged", "ignored", "deactivated"])
+async def test_1h_1_mail_for_a_user_who_is_to_go_or_has_no_access_flows(edge, hop, state):
+    await edge.seed(hop, recipient_mode="known_only")
+    user = {"_id": USER, "customer_id": CUSTOMER, "email_key": f"ann@{DOMAIN}", "site_id": None, "state": "active"}
+    await edge.raw(Collections.USERS).insert_one(user)
+    address = {"customer_id": CUSTOMER, "key": f"ann@{DOMAIN}", "domain": DOMAIN, "user_id": USER, "verified": True}
+    await edge.raw(Collections.ADDRESSES).insert_one({**address, "is_primary": True})
+    await edge.start()
+    await edge.raw(Collections.USERS).update_one({"_id": USER}, {"$set": {"state": state, "flag_reason": "absent"}})
+    # A change that the edge is seen to take came after the user's.
+    await edge.raw(Collections.ADDRESSES).insert_one({**address, "key": f"late@{DOMAIN}", "is_primary": False})
+    lookup = edge.edge.directory.lookup
+    await eventually_async(lambda: lookup(Mailbox("late", DOMAIN)).verdict is Verdict.ACCEPT)
+    answer = lookup(Mailbox("Ann", DOMAIN))
+    assert (answer.verdict, answer.user_id) == (Verdict.ACCEPT, USER)
+    recipient = f"Ann@{DOMAIN}"
+    await edge.edge.spool.accept(message([AcceptedRecipient(recipient, recipient, CUSTOMER, answer.user_id)]))
+    [done] = await settled(edge)
+    assert states(done) == {recipient: "delivered"}
+    assert hop.messages[0].recipients == [recipient]
 
 
 @pytest.mark.spec("R3")

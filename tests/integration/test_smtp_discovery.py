@@ -7,6 +7,7 @@ import pytest
 from postern_common.clock import Clock
 from postern_common.documents import Collections
 from postern_common.ids import new_id
+from postern_edge.outbound.store import DiscoveryStore
 from postern_edge.rules.paths import Mailbox
 from postern_edge.rules.recipients import Verdict
 from postern_sync.discovery.loop import Discovery
@@ -113,6 +114,44 @@ async def test_without_a_licence_or_against_the_customers_will_nobody_is_made(st
     assert await Discovery(stored.mongo).look() == 3
     assert await stored.all(Collections.USERS) == []
     assert await stored.all(Collections.DISCOVERIES) == []
+    (known,) = await stored.all(Collections.KNOWN_ADDRESSES)
+    assert (known["customer_id"], known["key"], known["reason"]) == (full, "ann@demo.test", "licence_discovered")
+
+
+@pytest.mark.spec("U5", "T6", "R4")
+async def test_an_address_without_a_licence_is_known_until_it_gets_its_user(stored):
+    customer = await _discovering(stored, allowed_users=0)
+    for _ in range(2):
+        await _note(stored, customer, "Ann@demo.test")
+        await Discovery(stored.mongo).look()
+    (known,) = await stored.all(Collections.KNOWN_ADDRESSES)
+    assert (known["key"], known["domain"]) == ("ann@demo.test", "demo.test")
+    await stored.set(Collections.CUSTOMERS, customer, allowed_users=1)
+    await _note(stored, customer, "Ann@demo.test")
+    await Discovery(stored.mongo).look()
+    assert [user["email"] for user in await stored.all(Collections.USERS)] == ["Ann@demo.test"]
+    assert await stored.all(Collections.KNOWN_ADDRESSES) == []
+
+
+@pytest.mark.spec("U5", "U4")
+async def test_an_address_that_the_directory_has_is_left_to_the_directory(stored):
+    customer = await _discovering(stored)
+    known = {"customer_id": customer, "key": "ann@demo.test", "domain": "demo.test", "reason": "duplicate_primary"}
+    await stored.put(Collections.KNOWN_ADDRESSES, known)
+    await _note(stored, customer, "ann@demo.test")
+    await Discovery(stored.mongo).look()
+    assert await stored.all(Collections.USERS) == await stored.all(Collections.DISCOVERIES) == []
+    (row,) = await stored.all(Collections.KNOWN_ADDRESSES)
+    assert row["reason"] == "duplicate_primary"
+
+
+@pytest.mark.spec("U5")
+async def test_several_edges_that_see_an_address_at_once_note_it_once(edge, stored):
+    now = await stored.mongo.now()
+    puts = [DiscoveryStore(stored.mongo).put(CUSTOMER, f"new@{DOMAIN}", f"new@{DOMAIN}", now) for _ in range(10)]
+    await asyncio.gather(*puts)
+    assert await notes(edge) == {f"new@{DOMAIN}"}
+    assert len(await stored.all(Collections.DISCOVERIES)) == 1
 
 
 @pytest.mark.spec("U5", "U4")

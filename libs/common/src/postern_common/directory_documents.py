@@ -261,8 +261,9 @@ class MembershipDocument(TypedDict):
 
 
 class KnownAddressDocument(TypedDict):
-    """An address that was read from the directory and left out by licence or conflict: mail for it is taken under
-    `known_only` all the same (SPEC R4). Owner: directory-sync.
+    """An address without a user that is known all the same, so that mail for it is taken under `known_only` (SPEC R4):
+    it was read from the directory and left out by licence or conflict, or mail showed it and no licence was left
+    (reason `licence_discovered`). Owner: directory-sync; whoever deletes a user removes what the user's addresses left.
     """
 
     customer_id: str

@@ -35,9 +35,10 @@ class CustomerPatch(Patch):
     )  # fmt: skip
     recipient_mode: RecipientMode = Field(
         RecipientMode.ACCEPT_ALL,
-        description="`accept_all` takes mail for every address in a verified domain, `known_only` for known ones. "
-        "`discover` takes all too, and an address that the customer's own server took mail for becomes a user with "
-        "the source `smtp`, as far as licences go.",
+        description="`accept_all` takes mail for every address in a verified domain. `known_only` takes it for known "
+        "ones: of users in any state, lists, and what the directory has. `discover` is `accept_all` with SMTP "
+        "discovery switched on: an address that the customer's own server took mail for becomes a user with the source `smtp`; "
+        "where no licence is left it becomes known.",
         examples=["known_only"],
     )
     plus_addressing: bool = Field(True, strict=True, description="Whether ann+tag reaches ann.", examples=[True])

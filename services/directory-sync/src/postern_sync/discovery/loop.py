@@ -1,8 +1,10 @@
 """Turns addresses that customers' own servers took mail for into users (SPEC U5).
 
 The edge notes them; each note is worked on in one transaction that removes it, so any number of processes may run and
-none makes a user twice. What cannot become a user (no licence left, taken meanwhile, discovery switched off) is
-forgotten: mail flows all the same, and the next message shows the address again.
+none makes a user twice. Where no licence is left, the address becomes known, so that mail for it is taken under
+`known_only` too, until it has a user. What else cannot become one (taken meanwhile, left out of the directory's users
+by a conflict or a licence, which the next run settles, discovery switched off) is forgotten. The next message shows the
+address again.
 """
 
 import asyncio
@@ -30,7 +32,7 @@ MAX_PAUSE_SECONDS: Final = 60.0
 log = structlog.get_logger(__name__)
 _DISCOVERED = Counter(
     "postern_sync_discoveries_total", "Discovered addresses by what became of them.", ["outcome"]
-)  # outcome: added | unwanted | unverified | taken | licence | invalid | lost
+)  # outcome: added | unwanted | unverified | taken | directory | licence | invalid | lost
 
 
 class Discovery:
@@ -89,8 +91,11 @@ class Discovery:
             return "unverified"
         if await self._store.is_taken(customer_id, mailbox.key, session):
             return "taken"
+        if await self._store.is_in_directory(customer_id, mailbox.key, session):
+            return "directory"
         allowed = customer["allowed_users"]
         if allowed is not None and await self._store.licences_in_use(customer_id, session) >= allowed:
+            await self._store.know(customer_id, mailbox, session)
             return "licence"
         user_id = new_id("usr")
         await self._store.add(customer_id, user_id, mailbox, await self._mongo.server_time(), session)

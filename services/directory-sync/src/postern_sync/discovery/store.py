@@ -5,6 +5,7 @@ from typing import Any, Final
 
 from postern_common.documents import Collections, DomainState, RecipientMode
 from postern_common.mongo import PLATFORM, Mongo, Session, TenantScope
+from postern_sync.planning.known import DISCOVERED
 from postern_sync.rules.entries import FIELDS, Mailbox
 
 Document = dict[str, Any]
@@ -43,14 +44,27 @@ class DiscoveryStore:
         addresses = self.mongo.collection(Collections.ADDRESSES, TenantScope(customer_id))
         return await addresses.find_one({"key": key}, session=session) is not None
 
+    async def is_in_directory(self, customer_id: str, key: str, session: Session) -> bool:
+        """Whether the directory has the address, and leaves it out for now."""
+        known = self.mongo.collection(Collections.KNOWN_ADDRESSES, TenantScope(customer_id))
+        return await known.find_one({"key": key, "reason": {"$ne": DISCOVERED}}, session=session) is not None
+
     async def licences_in_use(self, customer_id: str, session: Session) -> int:
         """How many users count (SPEC T6)."""
         users = self.mongo.collection(Collections.USERS, TenantScope(customer_id))
         return await users.count({"kind": "user"}, session=session)
 
+    async def know(self, customer_id: str, mailbox: Mailbox, session: Session) -> None:
+        """Make the address known without a user (SPEC R4, T6); one that is known already stays as it is."""
+        known = self.mongo.collection(Collections.KNOWN_ADDRESSES, TenantScope(customer_id))
+        row = {"domain": mailbox.domain, "reason": DISCOVERED}
+        await known.update_one({"key": mailbox.key}, {"$setOnInsert": row}, upsert=True, session=session)
+
     async def add(self, customer_id: str, user_id: str, mailbox: Mailbox, now: datetime, session: Session) -> None:
-        """Keep the user and the address."""
+        """Keep the user and the address, which needs nothing else to be known."""
         scope = TenantScope(customer_id)
+        known = self.mongo.collection(Collections.KNOWN_ADDRESSES, scope)
+        await known.delete_many({"key": mailbox.key}, session=session)
         await self.mongo.collection(Collections.USERS, scope).insert_one(
             {
                 "_id": user_id,

@@ -7,6 +7,8 @@ from postern_sync.rules.entries import SyncRules
 from postern_sync.rules.plan import PlanItem
 from postern_sync.workspace import Workspace
 
+# Why an address is known that a directory need not have: mail showed it, and no licence was left for a user (SPEC U5).
+DISCOVERED: Final = "licence_discovered"
 # Whoever has an address when the plan is applied makes it known; a word of its own is for those without an owner.
 _OWNED: Final = """
 SELECT key FROM won UNION SELECT key FROM held WHERE key NOT IN (SELECT key FROM given_up) UNION SELECT key FROM taken
@@ -17,7 +19,7 @@ WHERE (k.key IS NULL OR k.reason <> l.reason) AND l.key NOT IN ({_OWNED}) ORDER 
 """  # noqa: S608 - our own constant
 _FORGET: Final = f"""
 SELECT k.key, k.reason FROM known k LEFT JOIN left_out l ON l.key = k.key
-WHERE l.key IS NULL OR k.key IN ({_OWNED}) ORDER BY k.key
+WHERE (l.key IS NULL AND k.reason <> '{DISCOVERED}') OR k.key IN ({_OWNED}) ORDER BY k.key
 """  # noqa: S608 - our own constant
 
 

@@ -3,12 +3,13 @@ limits; what deliveries show of recipients.
 """
 
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Final
 
 from postern_common.documents import Collections
 from postern_common.ids import new_id
-from postern_common.mongo import PLATFORM, Mongo, Session, TenantScope
+from postern_common.mongo import PLATFORM, DuplicateKey, Mongo, Session, TenantScope
 from postern_edge.bodies.store import inline_document
 from postern_edge.messages import Entry
 from postern_edge.queue import Queue, Result
@@ -67,7 +68,8 @@ class DiscoveryStore:
         self._mongo = mongo
 
     async def put(self, customer_id: str, key: str, address: str, seen_at: datetime) -> None:
-        """Note an address once, however often it is seen."""
+        """Note an address once, however often it is seen, and by how many edges."""
         discoveries = self._mongo.collection(Collections.DISCOVERIES, TenantScope(customer_id))
         first = {"_id": new_id("dis"), "address": address, "seen_at": seen_at}
-        await discoveries.update_one({"key": key}, {"$setOnInsert": first}, upsert=True)
+        with suppress(DuplicateKey):  # another edge was a moment faster
+            await discoveries.update_one({"key": key}, {"$setOnInsert": first}, upsert=True)

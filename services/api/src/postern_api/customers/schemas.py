@@ -37,8 +37,8 @@ class CustomerPatch(Patch):
         RecipientMode.ACCEPT_ALL,
         description="`accept_all` takes mail for every address in a verified domain. `known_only` takes it for known "
         "ones: of users in any state, lists, and what the directory has. `discover` is `accept_all` with SMTP "
-        "discovery switched on: an address that the customer's own server took mail for becomes a user with the source `smtp`; "
-        "where no licence is left it becomes known.",
+        "discovery switched on: an address that the customer's own server took mail for becomes a user with the "
+        "source `smtp`; where no licence is left it becomes known.",
         examples=["known_only"],
     )
     plus_addressing: bool = Field(True, strict=True, description="Whether ann+tag reaches ann.", examples=[True])

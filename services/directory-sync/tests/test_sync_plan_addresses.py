@@ -137,3 +137,11 @@ def test_a_rival_for_a_new_primary_address_leaves_the_stored_one():
     after = applied(stored, found.items)
     assert after["usr_ann"].primary.key == "ann@demo.test"
     assert "usr_new_new" not in after
+
+
+@pytest.mark.spec("S17", "L3")
+def test_values_that_are_no_addresses_are_reported_and_cost_the_user_nothing_else():
+    found = plan([entry("ann", faults=("smtp:not an address",)), entry("bob", faults=("x",))], [user("ann")])
+    assert found.labels("add") == {"bob@demo.test"}
+    told = {(skip.name, skip.detail) for skip in found.skips if skip.reason == "unusable_value"}
+    assert told == {("cn=ann", "smtp:not an address"), ("cn=bob", "x")}

@@ -12,6 +12,7 @@ from postern_sync.rules.standing import FOUND_WITHOUT_PRIMARY, directory_state, 
 from postern_sync.workspace import BATCH, Workspace, read_entry, read_user
 
 LICENCE: Final = "licence_limit"
+FAULT: Final = "unusable_value"
 
 _JOINED: Final = """
 SELECT e.id, e.standing, e.data, s.data, (SELECT group_concat(w.key, char(10)) FROM won w WHERE w.entry_id = e.id)
@@ -42,8 +43,15 @@ def plan_joined(workspace: Workspace, rules: SyncRules, output: Output) -> None:
             continue
         entry, user = read_entry(entry_data), read_user(user_data)
         _update(workspace, rules, output, entry, user, _addresses(entry, won))
+        _report_faults(output, entry)
         if found in FOUND_WITHOUT_PRIMARY:
             output.skip(found, entry)
+
+
+def _report_faults(output: Output, entry: Entry) -> None:
+    """Tell of values that were meant as addresses, or as something else that is needed, and are none."""
+    for fault in entry.faults:
+        output.skip(FAULT, entry, detail=fault)
 
 
 def _addresses(entry: Entry, won: str | None) -> Addresses:
@@ -119,6 +127,7 @@ def plan_new(workspace: Workspace, rules: SyncRules, output: Output, licences_le
                 continue
             left -= 1
         _add(workspace, rules, output, entry, _addresses(entry, won))
+        _report_faults(output, entry)
     workspace.db.execute("DELETE FROM won WHERE entry_id IN (SELECT entry_id FROM unadded)")
 
 

@@ -107,3 +107,18 @@ async def test_a_token_of_a_user_without_access_is_worth_nothing(api, state, sta
     else:
         await users.update_one({"_id": user["id"]}, {"$set": {"state": state}})
     assert (await api.get(f"{customer}/users", token=text)).status_code == status
+
+
+@pytest.mark.spec("T2", "U4")
+async def test_a_restore_in_a_pending_domain_tells_nothing_of_what_another_customer_has(api):
+    holder, claimant = await api.customer("One"), await api.customer("Two")
+    await api.verified(holder, "acme.com")
+    body = {"first_name": "A", "last_name": "L"}
+    await api.post(f"{holder}/users", {"email": "ceo@acme.com", "aliases": ["secret@acme.com"], **body}, expect=201)
+    await api.post(f"{claimant}/domains", {"name": "acme.com"}, expect=201)
+    answers = []
+    for email, alias in (("ceo@acme.com", "secret@acme.com"), ("nobody@acme.com", "guess@acme.com")):
+        user = await _deleted(api, claimant, email, alias)
+        restored = (await api.post(f"{claimant}/deleted-users/{user['id']}/restore", expect=200)).json()
+        answers.append(len(restored["aliases"]))
+    assert answers == [1, 1]

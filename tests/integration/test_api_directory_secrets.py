@@ -131,3 +131,13 @@ async def test_a_certificate_takes_the_place_of_a_secret_and_tells_when_it_ends(
         part = entra(client_certificate=wrong, client_secret=None)
         answer = await refused(api, customer, "/entra/client_certificate", provider="entra", entra=part)
         assert wrong not in json.dumps(answer)
+
+
+@pytest.mark.spec("L1", "R12")
+async def test_a_stored_password_does_not_follow_another_trust(api):
+    customer = await api.customer()
+    await set_up(api, customer, ldap=ldap(fingerprint="aa" * 32))
+    changed = settings(ldap={**ldap(fingerprint="bb" * 32), "password": PASSWORD})
+    del changed["ldap"]["password"]
+    problem = (await api.put(f"{customer}/directory", changed, expect=422)).json()
+    assert problem["errors"][0]["pointer"] == "/ldap/password"

@@ -19,7 +19,7 @@ MAX_LABEL_OCTETS: Final = 63  # RFC 1035 2.3.4
 MAX_DOMAIN_OCTETS: Final = 253  # RFC 1035 2.3.4, less the root's dot and length
 MAX_ADDRESS_OCTETS: Final = 254  # RFC 5321 4.5.3.1.3, less the angle brackets
 
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 _LABEL = re.compile(r"(?!-)[a-z0-9-]{1,63}(?<!-)")
 _ATEXT = re.compile(
     r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~\x80-\U0010ffff-]+(?:\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~\x80-\U0010ffff-]+)*"
@@ -131,7 +131,7 @@ def parse_address(text: str, *, pointer: str | None = None) -> Address:
     """
     stripped = text.strip()
     if _CONTROL.search(stripped):
-        raise _bad_address("holds a control character", pointer)
+        raise _bad_address("holds a control character or half a character", pointer)
     local, at, domain = stripped.rpartition("@")
     if not at or not local or not domain:
         raise _bad_address("needs the form name@domain", pointer)

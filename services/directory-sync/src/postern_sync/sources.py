@@ -46,6 +46,8 @@ class Sources:
         """Answer a question of the api's. Raises `SourceFailed` where it cannot be put to the directory."""
         asked = cast(DirectoryRequestDocument, question)
         if asked["provider"] == "ldap":
+            if asked["settings"]["connection"] == "agent":
+                raise SourceFailed("agent", NO_AGENT)
             from postern_sync.adapters.ldap.factory import answer_ldap_question  # noqa: PLC0415
 
             return await answer_ldap_question(asked, self._secrets, self._settings)

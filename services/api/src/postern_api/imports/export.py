@@ -104,7 +104,8 @@ class Export:
 def csv_of(rows: Iterable[Iterable[str]]) -> bytes:
     """Rows as CSV (RFC 4180)."""
     text = io.StringIO(newline="")
-    csv.writer(text).writerows(rows)
+    # Every cell in quotes: a list separator of the reader's own would begin a cell, and with it a formula, elsewhere.
+    csv.writer(text, quoting=csv.QUOTE_ALL).writerows(rows)
     return text.getvalue().encode()
 
 

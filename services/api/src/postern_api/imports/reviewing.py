@@ -7,7 +7,7 @@ outcomes to the database, a few hundred rows at a time. A review that broke off 
 import asyncio
 import tempfile
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, closing
 from itertools import islice
 from typing import Any, BinaryIO, Final, cast
@@ -21,7 +21,7 @@ from postern_api.imports.rules.review import (
     claims_of,
     review,
 )
-from postern_api.imports.rules.rows import Row
+from postern_api.imports.rules.rows import Fault, Row
 from postern_api.imports.scratch import Claims
 from postern_api.imports.store import LEASE, ImportStore, PeopleStore
 from postern_api.imports.table import Table, TextSource
@@ -33,6 +33,8 @@ from postern_common.import_documents import ImportState
 
 Document = dict[str, Any]
 BATCH: Final = 500
+MAX_TOLD: Final = 10
+MAX_TOLD_LENGTH: Final = 300
 
 
 class Review:
@@ -113,7 +115,7 @@ class Review:
             "user_version": one.user_version,
             "before": one.before or None,
             "after": one.after or None,
-            "errors": [{"column": fault.column, "message": fault.message} for fault in one.faults],
+            "errors": _told(one.faults),
             "reason": one.reason,
             "result": None,
             "result_reason": None,
@@ -166,3 +168,11 @@ def _open(file: BinaryIO, kind: str) -> Table:
 def _next_batch(rows: Iterator[Row]) -> list[Row]:
     """The next rows. Runs in a thread."""
     return list(islice(rows, BATCH))
+
+
+def _told(faults: Sequence[Fault]) -> list[Document]:
+    """The first faults of a row, and how many more there are: a row of nothing else must not fill the database."""
+    told = [{"column": fault.column, "message": fault.message[:MAX_TOLD_LENGTH]} for fault in faults[:MAX_TOLD]]
+    if len(faults) > MAX_TOLD:
+        told.append({"column": "", "message": f"There are {len(faults) - MAX_TOLD} more."})
+    return told

@@ -18,7 +18,6 @@ class UserStore:
     def __init__(self, mongo: Mongo, scope: TenantScope) -> None:
         self._users = mongo.collection(Collections.USERS, scope)
         self._addresses = mongo.collection(Collections.ADDRESSES, scope)
-        self._everywhere = mongo.collection(Collections.ADDRESSES, PLATFORM)
         self._domains = mongo.collection(Collections.DOMAINS, scope)
         self._known = mongo.collection(Collections.KNOWN_ADDRESSES, scope)
         self._directories = mongo.collection(Collections.DIRECTORIES, scope)
@@ -116,12 +115,6 @@ class UserStore:
     async def drop_deleted(self, user_id: str, session: Session) -> None:
         """Forget a deleted user."""
         await self._deleted.delete_one({"_id": user_id}, session=session)
-
-    async def held_elsewhere(self, keys: Sequence[str], session: Session) -> set[str]:
-        """Those of the addresses that another customer has in a verified domain; whose they are stays inside."""
-        query = {"key": {"$in": list(keys)}, "verified": True}
-        found = await self._everywhere.find(query, limit=len(keys), session=session)
-        return {address["key"] for address in found}
 
     async def keep_deleted(self, document: Document, session: Session) -> None:
         """Keep what restoring needs; a user deleted again under the same id replaces it."""

@@ -13,7 +13,7 @@ from postern_api.directory.settings import certificates
 from postern_api.directory.settings.schemas import EntraInput, LdapInput
 from postern_api.directory.settings.store import SECRETS, place_of
 from postern_api.http.problems import invalid
-from postern_common.secrets import SecretBox
+from postern_common.secrets import SecretBox, SecretsError
 
 Document = dict[str, Any]
 _PORTS: Final = {"ldaps": 636, "starttls": 389, "none": 389}
@@ -51,25 +51,32 @@ class Credentials:
             return self._box.seal(text, f"{self.place}/{part}.{name}") if text else None
         stored: str | None = None if present is None else present[name]
         if stored is not None and not is_same:
-            what = "servers, port, protection or user" if part == "ldap" else "tenant, application or cloud"
+            what = "servers, port, protection, trust or user" if part == "ldap" else "tenant, application or cloud"
             message = f"The stored one is not sent elsewhere: {what} changed. Give it again, or null."
             raise invalid(message, f"/{part}/{name}")
         return stored
 
     def moved(self, part: str, settings: Document, place: str) -> Document:
         """`settings` with the secrets sealed for another place."""
-        opened = {name: sealed for name in SECRETS[part] if (sealed := settings[name]) is not None}
-        return settings | {
-            name: self._box.seal(self._box.open(sealed, f"{self.place}/{part}.{name}"), f"{place}/{part}.{name}")
-            for name, sealed in opened.items()
-        }
+        moved = {}
+        for name in SECRETS[part]:
+            if (sealed := settings[name]) is not None:
+                try:
+                    opened = self._box.open(sealed, f"{self.place}/{part}.{name}")
+                except SecretsError:
+                    raise invalid(
+                        "The stored one cannot be opened any more. Give it again.", f"/{part}/{name}"
+                    ) from None
+                moved[name] = self._box.seal(opened, f"{place}/{part}.{name}")
+        return settings | moved
 
 
 def _same_server(found: Document, present: Document | None) -> bool:
     """Whether a password would go where the stored one went, no less protected."""
     if present is None:
         return False
-    same = all(found[name] == present[name] for name in ("host", "second_host", "user", "connection"))
+    trusted = ("ca_certificates", "fingerprint")  # whose certificate is believed decides who gets the password
+    same = all(found[name] == present[name] for name in ("host", "second_host", "user", "connection", *trusted))
     same = same and _port(found) == _port(present)
     is_weaker = found["security"] == "none" != present["security"]
     is_weaker = is_weaker or (present["verify_certificate"] and not found["verify_certificate"])

@@ -13,7 +13,9 @@ from postern_common.envelope import Envelope
 from postern_common.events import Event, UserFlaggedForDeletion
 from postern_common.mongo import Session
 
-_FLAGGED = Counter("postern_deletion_users_flagged_total", "Users flagged for deletion.", ["due"])  # due: date | never
+_FLAGGED = Counter(
+    "postern_deletion_users_flagged_total", "Users flagged, or whose due time moved.", ["due"]
+)  # due: date | never
 
 
 class Handlers:

@@ -74,6 +74,15 @@ def test_aliases_and_members_have_limits_of_their_own():
     assert [verdict.holds(item) for item in (drop, flag, add)] == [True, False, False]
 
 
+@pytest.mark.spec("S16")
+def test_a_verdict_names_the_limit_that_counts():
+    counts = PlanCounts(directory_users=1000, aliases_dropped=6, members_removed=6)
+    assert judge(counts, GUARD | {"max_aliases": 0, "max_members": 3}).reasons == (
+        "6 aliases would be dropped; 5 may be at once",
+        "6 members would be removed; 5 may be at once",
+    )
+
+
 def _prove(last_good=GOOD, doubt=None, **changes):
     base: dict[str, Any] = {"users": 40, "groups": 2, "referrals": 1, "invocation_id": "dc1", "usn": 100}
     return prove(ReadReport(**(base | changes)), last_good, "ldap", "scope", doubt)

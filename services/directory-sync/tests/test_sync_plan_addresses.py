@@ -31,6 +31,16 @@ def test_case_12_the_local_part_alone_is_nobody():
     assert found.labels("add") == {"max.meier@demo.test", "max.meier@other.test"}
 
 
+@pytest.mark.spec("L3")
+def test_case_14_a_mail_attribute_that_differs_from_the_primary_is_an_alias_run_after_run():
+    stored = [user("ann", "b", "a")]
+    assert plan([entry("ann", "b", "a")], stored).items == []
+    moved = plan([entry("ann", "a", "b")], stored)
+    (item,) = moved.items
+    assert (item.action, item.change) == ("update", {"email": "a@demo.test"})
+    assert plan([entry("ann", "a", "b")], applied(stored, moved.items).values()).items == []
+
+
 @pytest.mark.spec("L3", "S9")
 def test_case_16_a_changed_address_updates_and_a_pending_deletion_is_called_off():
     flagged = user("ann", state="flagged", flag_reason="disabled", directory_state="disabled")
@@ -87,6 +97,26 @@ def test_two_who_swap_their_primary_addresses_are_one_transaction():
     assert (after["usr_a"].primary.key, after["usr_b"].primary.key) == ("bob@demo.test", "ann@demo.test")
 
 
+@pytest.mark.spec("U4", "S18")
+def test_only_those_who_hand_addresses_over_are_one_transaction():
+    stored = [user(f"u{number:04d}", None, f"alias{number:04d}") for number in range(5000)]
+    entries = [entry(f"u{number:04d}", None, f"alias{number:04d}", fields={"mobile": "1"}) for number in range(5, 5000)]
+    # u0000's alias goes to u0001, whose own goes to u0002; u0003 and u0004 swap their primary addresses.
+    entries += [
+        entry("u0000", fields={"mobile": "1"}),
+        entry("u0001", None, "alias0000"),
+        entry("u0002", None, "alias0001", "alias0002"),
+        entry("u0003", "u0004", "alias0003"),
+        entry("u0004", "u0003", "alias0004"),
+    ]
+    together: dict[int, set[str]] = {}
+    for item in plan(entries, stored, page=500).items:
+        together.setdefault(item.group, set()).add(item.entry_id or "")
+    sharing = sorted(sorted(ids) for ids in together.values() if len(ids) > 1)
+    assert sharing == [["u0000", "u0001", "u0002"], ["u0003", "u0004"]]
+    assert len(together) == 4995 + 2
+
+
 @pytest.mark.spec("U4")
 def test_an_address_of_a_missing_user_stays_with_them():
     found = plan([entry("bob", None, "ann")], [user("ann"), user("bob")])
@@ -128,6 +158,23 @@ def test_users_are_added_up_to_the_licences_and_the_rest_is_reported_and_known()
 def test_what_the_provider_deleted_is_flagged_with_its_word(removed, reason):
     found = plan([entry("ann", removed=removed)], [user("ann")])
     assert (found.of("flag")[0].reason, found.of("flag")[0].change) == (reason, {"directory_state": reason})
+
+
+@pytest.mark.spec("S16", "L2")
+def test_a_rename_in_a_read_that_is_not_proven_whole_keeps_the_old_address():
+    stored = [user("ann", None, "a"), user("bob", None, "sales")]
+    entries = [entry("ann", "ann.lee"), entry("bob"), entry("cat", None, "sales")]
+    part = rules(is_complete=False)
+    found = plan(entries, stored, part)
+    after = applied(stored, found.items)
+    assert after["usr_ann"].primary.key == "ann.lee@demo.test"
+    assert {alias.mailbox.key for alias in after["usr_ann"].aliases} == {"ann@demo.test", "a@demo.test"}
+    assert found.of("drop_aliases") == []
+    assert plan(entries, after.values(), part).items == []
+    whole = plan(entries, after.values())
+    assert [(item.label, item.dropped) for item in whole.items] == [
+        ("ann.lee@demo.test", ("a@demo.test", "ann@demo.test"))
+    ]
 
 
 @pytest.mark.spec("S2")

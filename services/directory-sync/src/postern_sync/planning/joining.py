@@ -30,6 +30,12 @@ WHERE (e.kind = 'list') = (s.kind = 'list')
   AND e.id NOT IN (SELECT entry_id FROM joined) AND s.id NOT IN (SELECT user_id FROM joined)
 ORDER BY e.standing <> 'in', e.id
 """
+# An entry has the address, or had it: who was found once is a user of the directory like all others (BEHAVIOURS 1H 11).
+_SPOKEN_FOR: Final = """
+SELECT 1 FROM claim WHERE key = :key UNION ALL
+SELECT 1 FROM stored
+WHERE email_key = :key AND source IN ('ldap', 'entra') AND external_id NOT LIKE 'addition:%' LIMIT 1
+"""
 
 
 def set_standings(workspace: Workspace, rules: SyncRules) -> None:
@@ -50,8 +56,7 @@ def set_standings(workspace: Workspace, rules: SyncRules) -> None:
 def _put_additions(workspace: Workspace, rules: SyncRules) -> None:
     for addition in sorted(rules.additions, key=lambda addition: addition.mailbox.key):
         key = addition.mailbox.key
-        spoken_for = next(workspace.rows("SELECT 1 FROM claim WHERE key = ? LIMIT 1", (key,)), None)
-        if spoken_for is None:
+        if workspace.db.execute(_SPOKEN_FOR, {"key": key}).fetchone() is None:
             names = {"first_name": addition.first_name, "last_name": addition.last_name}
             entry = Entry(
                 id=f"addition:{key}", id_kind="dn", immutable_id=None, name=addition.mailbox.address, kind="user",

@@ -58,6 +58,8 @@ def change_of(
         if is_told and entry.fields[name] != user.fields.get(name, ""):
             _set(change, name, entry.fields[name], user.fields.get(name, ""))
     _set_addresses(change, user, addresses, handed_over)
+    if not rules.is_complete:
+        change.drop = []  # a read that is not proven whole adds and updates only (BEHAVIOURS 3.2)
     if is_of_directory(user):
         change.unflag = (user.state == "flagged" and user.flag_reason != BY_HAND) or user.state == "ignored"
     return change

@@ -53,10 +53,12 @@ def judge(counts: PlanCounts, guard: GuardDocument) -> Verdict:
     flags = limit is not None and counts.flagged > limit
     if flags:
         reasons.append(f"{counts.flagged} users would be flagged; {limit} may be at once")
-    aliases = counts.aliases_dropped > max(guard["max_aliases"], guard["min_floor"])
+    limit = max(guard["max_aliases"], guard["min_floor"])
+    aliases = counts.aliases_dropped > limit
     if aliases:
-        reasons.append(f"{counts.aliases_dropped} aliases would be dropped; {guard['max_aliases']} may be at once")
-    members = counts.members_removed > max(guard["max_members"], guard["min_floor"])
+        reasons.append(f"{counts.aliases_dropped} aliases would be dropped; {limit} may be at once")
+    limit = max(guard["max_members"], guard["min_floor"])
+    members = counts.members_removed > limit
     if members:
-        reasons.append(f"{counts.members_removed} members would be removed; {guard['max_members']} may be at once")
+        reasons.append(f"{counts.members_removed} members would be removed; {limit} may be at once")
     return Verdict(flags, aliases, members, tuple(reasons))

@@ -132,7 +132,7 @@ def directory(**fields):
 
 
 @pytest.mark.spec("S16")
-def test_another_filter_base_option_or_exception_is_another_scope_and_another_host_is_not():
+def test_another_filter_base_host_account_option_or_exception_is_another_scope():
     same = scope_of(directory(), [])
     ldap = directory()["ldap"]
     exception = {"kind": "user", "external_id": "id-1", "key": None}
@@ -141,10 +141,12 @@ def test_another_filter_base_option_or_exception_is_another_scope_and_another_ho
         scope_of(directory(ldap=ldap | {"base_dn": "ou=y,dc=x"}), []),
         scope_of(directory(include_hidden=False), []),
         scope_of(directory(), [exception]),
+        scope_of(directory(ldap=ldap | {"host": "b"}), []),
+        scope_of(directory(ldap=ldap | {"user": "cn=other"}), []),
     ]
     assert same not in others
-    assert len(set(others)) == 4
-    assert scope_of(directory(ldap=ldap | {"host": "b"}, interval_hours=24, absent_runs=3), []) == same
+    assert len(set(others)) == 6
+    assert scope_of(directory(ldap=ldap | {"second_host": "b"}, interval_hours=24, absent_runs=3), []) == same
 
 
 @pytest.mark.spec("S4", "S5", "S12", "T6")

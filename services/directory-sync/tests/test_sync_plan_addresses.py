@@ -192,3 +192,23 @@ def test_values_that_are_no_addresses_are_reported_and_cost_the_user_nothing_els
     assert found.labels("add") == {"bob@demo.test"}
     told = {(skip.name, skip.detail) for skip in found.skips if skip.reason == "unusable_value"}
     assert told == {("cn=ann", "smtp:not an address"), ("cn=bob", "x")}
+
+
+@pytest.mark.spec("U4", "S16")
+def test_a_long_chain_of_refused_addresses_leaves_everybody_their_own():
+    count = 15
+    stored = [user(f"u{number:02}", f"a{number:02}") for number in range(count)]
+    stored.append(user("hand", f"a{count:02}", source="manual"))
+    entries = [entry(f"u{number:02}", f"a{number + 1:02}") for number in range(count)]
+    found = plan(entries, stored)
+    after = applied(stored, found.items)
+    assert {one.primary.key for one in after.values()} == {f"a{number:02}@demo.test" for number in range(count + 1)}
+    assert plan(entries, after.values()).items == []
+
+
+@pytest.mark.spec("S16")
+def test_a_read_that_is_not_proven_whole_joins_nobody_with_an_identity_to_another_object():
+    stored = [user("x", "bob", "b2")]
+    found = plan([entry("y", "bob")], stored, rules(is_complete=False))
+    assert found.items == []
+    assert plan([entry("y", "bob")], stored).of("update")[0].change["external_id"] == "y"

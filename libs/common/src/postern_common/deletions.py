@@ -26,8 +26,8 @@ def pause(user: Mapping[str, Any], directory: Mapping[str, Any] | None, now: dat
     """Why a flagged user is not deleted even when due; None where nothing stands in the way.
 
     A user whom a synchronisation flagged goes only while the directory is known to have them no more: it is switched
-    on, its last good run is young, and it is one that began after the flag. Switched off, delays run on (SPEC S14)
-    unless the customer chose to freeze them.
+    on, its last good run is young, and that began after the flag and after the last change of the settings. Switched
+    off, delays run on (SPEC S14) unless the customer chose to freeze them.
     """
     if user["flag_reason"] == BY_HAND or directory is None:
         return None
@@ -35,8 +35,10 @@ def pause(user: Mapping[str, Any], directory: Mapping[str, Any] | None, now: dat
         return "frozen"
     if not directory["enabled"]:
         return None
-    last_good = directory["last_good"]
+    last_good, changed_at = directory["last_good"], directory.get("updated_at")
     oldest = now - INTERVALS * timedelta(hours=directory["interval_hours"])
     if last_good is None or last_good["at"] < oldest:
         return "directory_unread"
-    return "awaiting_run" if user["flagged_at"] is not None and last_good["at"] < user["flagged_at"] else None
+    # A run under other settings asked another question than what is to be known now.
+    since = [at for at in (user["flagged_at"], changed_at) if at is not None]
+    return "awaiting_run" if any(last_good["at"] < at for at in since) else None

@@ -77,12 +77,15 @@ class UserStore:
     async def directory(self, customer_id: str, session: Session) -> Document | None:
         """The customer's settings of synchronisation, as far as they decide on deletions."""
         directories = self.mongo.collection(Collections.DIRECTORIES, TenantScope(customer_id))
-        shown = {"enabled": 1, "frozen": 1, "interval_hours": 1, "last_good": 1}
+        shown = {"enabled": 1, "frozen": 1, "interval_hours": 1, "last_good": 1, "updated_at": 1}
         return await directories.find_one({}, projection=shown, session=session)
 
-    async def to_warn(self, days: int, after: datetime, until: datetime, limit: int) -> list[Document]:
-        """Flagged users due in that span who were not told so yet."""
+    async def to_warn(
+        self, days: int, after: datetime, until: datetime, moving: Iterable[str], limit: int
+    ) -> list[Document]:
+        """Flagged users due in that span who were not told so yet; none of customers whose due times are moving."""
         query = {"state": UserState.FLAGGED.value, "due_at": {"$gt": after, "$lte": until}, **_untold(days)}
+        query["customer_id"] = {"$nin": list(moving)}
         return await self._users.find(
             query, limit=limit, sort=[("due_at", 1)], projection={"customer_id": 1, "due_at": 1}
         )

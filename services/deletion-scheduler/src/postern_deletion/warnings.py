@@ -1,7 +1,8 @@
 """Tells of deletions 7, 3 and 1 days ahead, each once, by any number of schedulers (SPEC X3, BEHAVIOURS B-S5).
 
 What was told is noted with the user in the transaction of the event. A due time that moves is told of anew. Whoever is
-found late, because no scheduler ran, gets the warning that fits and none of those missed.
+found late, because no scheduler ran, gets the warning that fits and none of those missed. Users whose due times are
+about to move, since their customer changed the delay, are told of when they have.
 """
 
 import asyncio
@@ -16,6 +17,7 @@ from postern_common import outbox, telemetry
 from postern_common.errors import Temporary
 from postern_common.events import UserDeletionDue
 from postern_common.mongo import Document, Session
+from postern_deletion.delays.store import DelayStore
 from postern_deletion.rules import lifecycle
 from postern_deletion.store import UserStore
 
@@ -32,6 +34,7 @@ class Warnings:
 
     def __init__(self, store: UserStore, *, poll_seconds: float = 60.0) -> None:
         self._store = store
+        self._delays = DelayStore(store.mongo)
         self._mongo = store.mongo
         self._poll_seconds = poll_seconds
         self.on_commit: Callable[[], None] = lambda: None
@@ -52,8 +55,9 @@ class Warnings:
         """Warn of all who are to be warned of now; how many this scheduler told."""
         told = 0
         now = await self._mongo.now()
+        moving = await self._delays.changed()
         for days, after, until in lifecycle.spans_of_warnings(now):
-            while users := await self._store.to_warn(days, after, until, BATCH):
+            while users := await self._store.to_warn(days, after, until, moving, BATCH):
                 for user in users:
                     told += await self._warn(user, days)
                 if len(users) < BATCH:

@@ -7,9 +7,19 @@ from postern_sync.rules.entries import Addition, Mailbox, SyncRules
 from postern_sync.rules.proof import Proof, scope_hash
 
 Document = dict[str, Any]
-# What decides which entries a complete read has, for each provider. Where and as whom it is asked is not part of it.
+# What decides which entries a complete read has, for each provider: what is asked, where, and as whom.
 _ASKED: Final = {
-    "ldap": ("preset", "base_dn", "user_filter", "group_filter", "attributes", "primary_from_upn"),
+    "ldap": (
+        "host",
+        "port",
+        "user",
+        "preset",
+        "base_dn",
+        "user_filter",
+        "group_filter",
+        "attributes",
+        "primary_from_upn",
+    ),
     "entra": ("tenant", "cloud", "user_filter"),
 }
 _OPTIONS: Final = ("include_disabled", "include_public_folders", "include_hidden")

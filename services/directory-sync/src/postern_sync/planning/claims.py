@@ -19,8 +19,6 @@ class _Rule(Protocol):
     def __call__(self, claims: Sequence[Claim], holder: Holder | None, *, is_elsewhere: bool) -> Ruling: ...
 
 
-_ROUNDS: Final = 10
-
 # Entries that take part, with the stored user they are, and whether that one's primary address is theirs to change.
 _TAKING_PART: Final = """
 CREATE TEMP TABLE part AS
@@ -64,7 +62,7 @@ def settle(workspace: Workspace, rules: SyncRules) -> None:
 
 def _settle_primaries(workspace: Workspace) -> None:
     refused: list[tuple[str, str, str | None, str]] = []
-    for _round in range(_ROUNDS):
+    while True:  # each round adds to those who keep theirs, so it ends
         workspace.db.execute("DELETE FROM won")
         refused = []
         keepers = []

@@ -22,11 +22,13 @@ WHERE e.immutable_id IS NOT NULL
   AND e.id NOT IN (SELECT entry_id FROM joined) AND s.id NOT IN (SELECT user_id FROM joined)
 GROUP BY e.immutable_id HAVING COUNT(*) = 1
 """
-# A list never becomes a person, nor a person a list, because of an address alone. Entries that take part come first.
+# A list never becomes a person, nor a person a list, because of an address alone. Entries that take part come first. A
+# user who has an identity in a directory is not joined to another one by a read that may have missed theirs.
 _BY_ADDRESS: Final = """
 INSERT OR IGNORE INTO joined
 SELECT e.id, s.id FROM entry e JOIN stored s ON s.email_key = e.primary_key
 WHERE (e.kind = 'list') = (s.kind = 'list')
+  AND (:is_complete OR s.external_id IS NULL OR s.external_id LIKE 'addition:%')
   AND e.id NOT IN (SELECT entry_id FROM joined) AND s.id NOT IN (SELECT user_id FROM joined)
 ORDER BY e.standing <> 'in', e.id
 """
@@ -65,7 +67,8 @@ def _put_additions(workspace: Workspace, rules: SyncRules) -> None:
             workspace.put([entry])
 
 
-def join(workspace: Workspace) -> None:
+def join(workspace: Workspace, rules: SyncRules) -> None:
     """Tell for each entry which stored user it is, if it is one."""
-    for statement in (_BY_EXTERNAL_ID, _BY_IMMUTABLE_ID, _BY_ADDRESS):
-        workspace.db.execute(statement)
+    workspace.db.execute(_BY_EXTERNAL_ID)
+    workspace.db.execute(_BY_IMMUTABLE_ID)
+    workspace.db.execute(_BY_ADDRESS, {"is_complete": rules.is_complete})

@@ -15,7 +15,7 @@ def reconcile(workspace: Workspace, rules: SyncRules) -> PlanCounts:
     """Leave the plan in the workspace; what it comes to."""
     output = Output(workspace)
     joining.set_standings(workspace, rules)
-    joining.join(workspace)
+    joining.join(workspace, rules)
     claims.settle(workspace, rules)
     in_use = users.count_stored(workspace, output)
     users.plan_joined(workspace, rules, output)

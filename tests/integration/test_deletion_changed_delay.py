@@ -172,7 +172,10 @@ async def test_a_moved_due_time_is_warned_of_anew(stored, now):
     user = await flagged(stored, customer, at=now - 6.5 * DAY, delay=7)
     assert await Warnings(UserStore(stored.mongo)).look() == 1
     await stored.set(Collections.CUSTOMERS, customer, deletion_delay_days=14, delay_changed_at=now)
+    other = await flagged(stored, customer, "bob@demo.test", at=now - 5 * DAY, delay=7)
+    assert await Warnings(UserStore(stored.mongo)).look() == 0
     await work(stored)
+    assert (await user_of(stored, other))["due_at"] == now + 9 * DAY
     assert await Warnings(UserStore(stored.mongo)).look() == 0
     await stored.set(Collections.USERS, user["_id"], flagged_at=now - 13.4 * DAY, due_at=now + 0.6 * DAY)
     assert await Warnings(UserStore(stored.mongo)).look() == 1

@@ -2,7 +2,7 @@
 
 import pytest
 
-from postern_sync.rules.entries import StoredAlias
+from postern_sync.rules.entries import Addition, StoredAlias
 from tests.servers.sync_model import applied, box, entry, plan, rules, user
 
 
@@ -212,3 +212,20 @@ def test_a_read_that_is_not_proven_whole_joins_nobody_with_an_identity_to_anothe
     found = plan([entry("y", "bob")], stored, rules(is_complete=False))
     assert found.items == []
     assert plan([entry("y", "bob")], stored).of("update")[0].change["external_id"] == "y"
+
+
+@pytest.mark.spec("S12", "S14a")
+@pytest.mark.parametrize(
+    "mention",
+    [
+        entry("other", None, "extra"),
+        entry("off", "extra", is_disabled=True),
+        entry("ex", "extra@elsewhere.test", "extra"),
+    ],
+)
+def test_1h_11_an_addition_stays_while_nobody_who_takes_part_has_its_address_as_their_own(mention):
+    with_addition = rules(additions=(Addition(box("extra"), "Ex", "Tra"),))
+    stored = list(applied([], plan([entry("ann")], [], with_addition).items).values())
+    found = plan([entry("ann"), mention], stored, with_addition)
+    assert found.of("flag") == []
+    assert found.labels("drop_aliases") == set()

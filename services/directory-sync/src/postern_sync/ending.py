@@ -89,7 +89,9 @@ class Ending:
 
         async def work(session: Session) -> Mapping[str, Any]:
             counts = await _counts(lease, plan, session)
-            await self._note(lease, outcome, now, session)
+            # Deletions wait for a good run: one that left somebody flagged who is back is none.
+            is_good = not await plan.leaves_flagged(session)
+            await self._note(lease, outcome if is_good else {**outcome, "last_good": None}, now, session)
             await outbox.append(self._mongo, session, _event(lease, fields, counts), service=SERVICE)
             return {**fields, "counts": counts}
 

@@ -32,9 +32,10 @@ WHERE (e.kind = 'list') = (s.kind = 'list')
   AND e.id NOT IN (SELECT entry_id FROM joined) AND s.id NOT IN (SELECT user_id FROM joined)
 ORDER BY e.standing <> 'in', e.id
 """
-# An entry has the address, or had it: who was found once is a user of the directory like all others (BEHAVIOURS 1H 11).
+# An entry that takes part has it as its own, or had it: who was found once is a user of the directory like all others
+# (BEHAVIOURS 1H 11). That somebody else's alias, or a disabled account, mentions the address finds nobody.
 _SPOKEN_FOR: Final = """
-SELECT 1 FROM claim WHERE key = :key UNION ALL
+SELECT 1 FROM entry WHERE primary_key = :key AND standing = 'in' UNION ALL
 SELECT 1 FROM stored
 WHERE email_key = :key AND source IN ('ldap', 'entra') AND external_id NOT LIKE 'addition:%' LIMIT 1
 """
@@ -42,17 +43,17 @@ WHERE email_key = :key AND source IN ('ldap', 'entra') AND external_id NOT LIKE 
 
 def set_standings(workspace: Workspace, rules: SyncRules) -> None:
     """Note for every entry where it stands, and put in additions that no entry speaks for (SPEC S12)."""
-    _put_additions(workspace, rules)
     last = ""
     while True:
         page = list(workspace.rows("SELECT id, data FROM entry WHERE id > ? ORDER BY id LIMIT ?", (last, BATCH)))
         if not page:
-            return
+            break
         found = [(standing(read_entry(data), rules), entry_id) for entry_id, data in page]
         workspace.db.execute("BEGIN")
         workspace.db.executemany("UPDATE entry SET standing = ? WHERE id = ?", found)
         workspace.db.execute("COMMIT")
         last = page[-1][0]
+    _put_additions(workspace, rules)
 
 
 def _put_additions(workspace: Workspace, rules: SyncRules) -> None:
@@ -65,6 +66,8 @@ def _put_additions(workspace: Workspace, rules: SyncRules) -> None:
                 is_disabled=False, primary=addition.mailbox, fields=names,
             )  # fmt: skip
             workspace.put([entry])
+            change = (standing(entry, rules), entry.id)
+            workspace.db.execute("UPDATE entry SET standing = ? WHERE id = ?", change)
 
 
 def join(workspace: Workspace, rules: SyncRules) -> None:

@@ -59,6 +59,11 @@ class PlanStore:
             found[item["action"], item["state"]] = (items + 1, size + len(things))
         return found
 
+    async def leaves_flagged(self, session: Session) -> bool:
+        """Whether somebody who is back could not be unflagged."""
+        query = {"run_id": self._run_id, "action": "unflag", "state": {"$in": ["stale", "failed"]}}
+        return await self._items.count(query, limit=1, session=session) > 0
+
     async def count_done(self) -> int:
         """How many items need no more work."""
         return await self._items.count({"run_id": self._run_id, "state": {"$in": ["applied", "stale", "failed"]}})

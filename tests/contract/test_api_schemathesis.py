@@ -38,7 +38,12 @@ class Served:
     """The API on a port, in a loop of its own; `customer` has one of each thing."""
 
     def __init__(self, place: tuple[str, str]) -> None:
-        waits = ("api_verify_wait_seconds", "api_directory_wait_seconds", "api_approval_wait_seconds")
+        waits = (
+            "api_verify_wait_seconds",
+            "api_directory_wait_seconds",
+            "api_approval_wait_seconds",
+            "api_agent_wait_seconds",
+        )
         self._place = place
         self._resources = api_resources(api_settings(place, **dict.fromkeys(waits, 0.1)))
         self._server = http_server(create_app(self._resources), "127.0.0.1", 0)
@@ -75,10 +80,16 @@ class Served:
             client.put(directory, json=directory_settings()).raise_for_status()
             exception = client.post(f"{directory}/exceptions", json={"kind": "user", "external_id": "x"}).json()
             addition = client.post(f"{directory}/additions", json={"address": "desk@acme.com"}).json()
+            agent = client.post(f"{directory}/agents", json={"name": "server room"}).json()
             group = client.post(f"{customer}/groups", json={"email": "staff@acme.com", "name": "Staff"}).json()
         self.ids = {"c": customer.rsplit("/", 1)[-1], "name": "acme.com"}
         self.ids |= {"sites": site["id"], "users": user["id"], "runs": run["id"], "imports": imported["id"]}
-        self.ids |= {"exceptions": exception["id"], "additions": addition["id"], "groups": group["id"]}
+        self.ids |= {
+            "exceptions": exception["id"],
+            "additions": addition["id"],
+            "groups": group["id"],
+            "agents": agent["id"],
+        }
 
     def _verify(self, name: str) -> None:
         uri, database = self._place

@@ -2,6 +2,7 @@
 
 import pytest
 
+from postern_api.agents.door import AgentDoor
 from postern_api.app import create_app
 from postern_api.auth.keys import digest
 from postern_api.tenancy import CustomerDoor, PublicDoor, SignedInDoor
@@ -11,10 +12,10 @@ from tests.servers.api import api, place, prepared  # noqa: F401 - fixtures
 from tests.servers.directory import answering, set_up
 from tests.servers.routes import doors_of, routes_of
 
-PLACES = {"name": "acme.com", "id": "{id}"}
+PLACES = {"name": "acme.com", "id": "{id}", "n": "0"}
 WATCHED = (
     "customers", "domains", "sites", "users", "memberships", "sync_runs", "directories", "directory_exceptions",
-    "directory_additions", "directory_requests",
+    "directory_additions", "directory_requests", "agents", "agent_rounds", "agent_pages",
 )  # fmt: skip
 
 
@@ -50,6 +51,7 @@ async def whole_customer(api, name):
     for kind, path, body in (
         ("groups", "groups", group),
         ("exceptions", "directory/exceptions", left_out),
+        ("agents", "directory/agents", {"name": "server room"}),
         ("additions", "directory/additions", {"address": f"desk@{name.lower()}.com"}),
     ):
         ids[kind] = (await api.post(f"{customer}/{path}", body, expect=201)).json()["id"]
@@ -185,6 +187,6 @@ async def test_a_suspended_customer_looks_but_changes_nothing(api):
     assert refused.json()["code"] == "customer-suspended"
 
 
-def test_doors_are_of_the_three_kinds():
+def test_doors_are_of_the_four_kinds():
     kinds = {type(door) for route in routes_of(create_app()) for door in doors_of(route)}
-    assert kinds == {PublicDoor, SignedInDoor, CustomerDoor}
+    assert kinds == {PublicDoor, SignedInDoor, CustomerDoor, AgentDoor}

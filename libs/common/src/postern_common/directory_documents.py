@@ -1,4 +1,4 @@
-"""Stored documents of directory synchronisation (SPEC S, L, E): settings, runs, plans, mirrors, agents, requests.
+"""Stored documents of directory synchronisation (SPEC S, L, E): settings, runs, plans, mirrors, requests.
 
 `documents.py` says what holds for all stored documents. A field that only directory-sync writes stands below the line
 `state`; the api writes the others.
@@ -321,26 +321,3 @@ class DirectoryRequestDocument(TypedDict):
     lease_until: datetime | None
     created_at: datetime
     expires_at: datetime
-
-
-class AgentDocument(TypedDict):
-    """A synchronisation agent beside a customer's directory (SPEC L4). Owner: api.
-
-    `code_hash` until it is enrolled, then `token_hash`; `previous_hash` is good until the new token was used once.
-    """
-
-    _id: str
-    customer_id: str
-    name: str
-    code_hash: str | None
-    code_expires_at: datetime | None
-    token_hash: str | None
-    previous_hash: str | None
-    token_expires_at: datetime | None
-    enrolled_at: datetime | None
-    last_seen_at: datetime | None
-    last_version: str | None
-    upload: dict[str, Any] | None
-    created_at: datetime
-    created_by: str
-    version: int

@@ -35,6 +35,9 @@ class Collections(StrEnum):
     MEMBERSHIPS = "memberships"
     KNOWN_ADDRESSES = "known_addresses"
     AGENTS = "agents"
+    AGENT_ROUNDS = "agent_rounds"
+    AGENT_PAGES = "agent_pages"
+    AGENT_QUESTIONS = "agent_questions"
     IMPORTS = "imports"
     IMPORT_ROWS = "import_rows"
     IMPORT_CHUNKS = "import_chunks"
@@ -58,10 +61,7 @@ class DomainState(StrEnum):
 
 
 class UserState(StrEnum):
-    """active <-> flagged (api, directory-sync).
-
-    Flagged -> ignored | deactivated (api); flagged -> gone (deletion-scheduler).
-    """
+    """active <-> flagged (api, directory-sync); flagged -> ignored | deactivated (api), gone (deletion-scheduler)."""
 
     ACTIVE = "active"
     FLAGGED = "flagged"

@@ -5,8 +5,8 @@ import time
 from typing import Final, Literal
 
 Kind = Literal[
-    "adm", "agt", "asn", "cus", "dir", "dis", "dom", "dsx", "evt", "imp", "msg", "par", "req", "run", "ses", "sit",
-    "srv", "tok", "usr", "err",
+    "adm", "agt", "asn", "cus", "dir", "dis", "dom", "dsx", "evt", "imp", "msg", "par", "req", "rnd", "run", "ses",
+    "sit", "srv", "tok", "usr", "err",
 ]  # fmt: skip
 
 _RANDOM_BITS: Final = 74

@@ -161,6 +161,24 @@ STORED: Final[dict[Collections, Stored]] = {
             Index((("previous_hash", 1),)),
         ),
     ),
+    Collections.AGENT_ROUNDS: Stored(
+        "directory-sync",
+        True,
+        (Index((("customer_id", 1), ("_id", 1))), Index((("delete_at", 1),), expire_after=NOW)),
+    ),
+    Collections.AGENT_PAGES: Stored(
+        "api",
+        True,
+        (
+            Index((("customer_id", 1), ("round_id", 1), ("number", 1)), unique=True),
+            Index((("delete_at", 1),), expire_after=NOW),
+        ),
+    ),
+    Collections.AGENT_QUESTIONS: Stored(
+        "directory-sync",
+        True,
+        (Index((("customer_id", 1), ("_id", 1))), Index((("expires_at", 1),), expire_after=NOW)),
+    ),
     Collections.IMPORTS: Stored(
         "api",
         True,

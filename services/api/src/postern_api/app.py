@@ -10,6 +10,7 @@ from fastapi import FastAPI
 
 from postern_api.adapters.resolver import HostResolver
 from postern_api.adapters.smtp_probe import SmtpProber
+from postern_api.agents import routes as agents
 from postern_api.auth import routes as auth
 from postern_api.auth.passwords import Passwords
 from postern_api.auth.service import Authenticator
@@ -52,7 +53,7 @@ MAX_HEAD_BYTES: Final = 64 * 1024
 # The export stands before the users: its last part would be taken for a user's id.
 ROUTERS = (
     auth, me, customers, tokens, domains, sites, exports, uploads, imports, users, deleted_users, groups, licences,
-    directory, messages, docs,
+    directory, agents, messages, docs,
 )  # fmt: skip
 
 

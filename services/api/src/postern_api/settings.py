@@ -1,5 +1,6 @@
 """Settings of the API: environment variables `POSTERN_API_*` beside the common ones."""
 
+from datetime import timedelta
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Final, Self
@@ -84,6 +85,22 @@ class ApiSettings(CommonSettings):
     api_max_directory_rules: int = Field(
         10_000, ge=1, le=100_000, description="Exceptions, and additions, that a customer may have."
     )
+    api_max_agents: int = Field(10, ge=1, le=1000, description="Agents that a customer may have.")
+    api_agent_wait_seconds: float = Field(
+        25.0, gt=0, le=60, description="How long an agent's request for work waits for some."
+    )
+    api_agent_requests_per_minute: int = Field(
+        600, ge=10, le=100_000, description="Requests that one agent may make in a minute."
+    )
+    api_max_agent_page_bytes: int = Field(
+        8 * MEBIBYTE, ge=MEBIBYTE, le=64 * MEBIBYTE, description="Largest page of an agent, unpacked, in octets."
+    )
+    api_max_agent_round_bytes: int = Field(
+        1024 * MEBIBYTE,
+        ge=MEBIBYTE,
+        le=64 * 1024 * MEBIBYTE,
+        description="Largest sum of an agent's pages that wait for a run, packed, in octets.",
+    )
     api_trusted_proxies: str = Field("", description="Proxies whose X-Forwarded-For is believed, comma separated.")
     api_own_mx_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="This deployment's own MX hosts, comma separated: no site may point at them."
@@ -111,6 +128,11 @@ class ApiSettings(CommonSettings):
         if 0 < len(self.bootstrap_token()) < MIN_TOKEN:
             raise ValueError(f"POSTERN_API_BOOTSTRAP_TOKEN needs {MIN_TOKEN} characters or more")
         return self
+
+    @property
+    def sign_in_window(self) -> timedelta:
+        """How long failures are counted together."""
+        return timedelta(seconds=self.api_sign_in_window_seconds)
 
     def bootstrap_password(self) -> str:
         """The first administrator's password, from its file where one is named."""

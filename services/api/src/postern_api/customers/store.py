@@ -13,6 +13,9 @@ _DIRECTORY: Final = (
     Collections.DIRECTORY_EXCEPTIONS,
     Collections.DIRECTORY_ADDITIONS,
     Collections.AGENTS,
+    Collections.AGENT_ROUNDS,
+    Collections.AGENT_PAGES,
+    Collections.AGENT_QUESTIONS,
     Collections.KNOWN_ADDRESSES,
     Collections.DISCOVERIES,
 )

@@ -69,6 +69,7 @@ TAGS: Final = [
         "description": "Users from CSV and XLSX files, reviewed before anything is saved; export and samples.",
     },
     {"name": "Directory", "description": "Synchronisation with a directory."},
+    {"name": "Agents", "description": "Agents that read a directory behind a firewall, and what they call."},
     {"name": "Groups", "description": "Distribution lists and groups with their members."},
     {"name": "Licences", "description": "How many users there may be."},
     {"name": "Messages", "description": "What happened to each message."},
@@ -77,6 +78,7 @@ TAGS: Final = [
 
 
 PUBLIC: Final = {"x-public": True}
+BY_AGENT: Final = {"x-agent": True}
 
 
 def answers(*statuses: int) -> dict[int | str, dict[str, Any]]:
@@ -133,6 +135,7 @@ def _add_components(document: dict[str, Any]) -> None:
     schemas.update(found)
     components["securitySchemes"] = {
         "bearer": {"type": "http", "scheme": "bearer", "description": "An API token, or the token of a sign-in."},
+        "agent": {"type": "http", "scheme": "bearer", "description": "The token of an agent."},
         "session": {
             "type": "apiKey", "in": "cookie", "name": "postern_session",
             "description": "The cookie of a sign-in. Changes need the header `X-CSRF-Token` too.",
@@ -154,6 +157,7 @@ _IDEMPOTENCY_KEY: Final[Mapping[str, Any]] = {
 def _complete(method: str, operation: dict[str, Any]) -> None:
     found = operation["responses"]
     is_public = operation.pop("x-public", False)
+    is_agents = operation.pop("x-agent", False)
     shared = [422, 503] if is_public else [401, 403, 422, 503]
     if method in {"post", "put", "patch"}:
         shared += [408, 413]
@@ -162,6 +166,8 @@ def _complete(method: str, operation: dict[str, Any]) -> None:
     operation["responses"] = dict(sorted(found.items()))
     if is_public:
         operation["security"] = []
+    elif is_agents:
+        operation["security"] = [{"agent": []}]
     elif method == "post":
         operation.setdefault("parameters", []).append(dict(_IDEMPOTENCY_KEY))
     for parameter in operation.get("parameters", ()):

@@ -1,0 +1,1 @@
+"""What agents are asked for and send: rounds with their pages, and answers to questions."""

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any, Final
+from typing import Any, Final, TextIO
 
 import structlog
 from prometheus_client import Gauge
@@ -29,13 +29,13 @@ _BUILD: Final = Gauge("postern_build_info", "Always 1; the labels tell what runs
 class _Line(structlog.WriteLogger):
     """Writes finished lines, and knows the name under which its logger was asked for."""
 
-    def __init__(self, name: str) -> None:
-        super().__init__(sys.stdout)
+    def __init__(self, name: str, stream: TextIO) -> None:
+        super().__init__(stream)
         self.name = name
 
 
-def configure_logging(service: str, level: str = "info") -> None:
-    """Send structlog and the standard library's loggers to standard output, one JSON object a line.
+def configure_logging(service: str, level: str = "info", stream: TextIO | None = None) -> None:
+    """Send structlog and the standard library's loggers to standard output or `stream`, one JSON object a line.
 
     Our own lines, which are many, do not take the way through the standard library.
     """
@@ -50,11 +50,11 @@ def configure_logging(service: str, level: str = "info") -> None:
     finish: list[structlog.typing.Processor] = [_add_service(service), _render]
     structlog.configure(
         processors=[*shared, *finish],
-        logger_factory=lambda name="postern": _Line(name),
+        logger_factory=lambda name="postern": _Line(name, stream or sys.stdout),
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
         cache_logger_on_first_use=True,
     )
-    handler = logging.StreamHandler(sys.stdout)
+    handler = logging.StreamHandler(stream or sys.stdout)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,

@@ -119,7 +119,7 @@ class Engine:
         now = await self._mongo.server_time()
         await loading.load(people, workspace, lease, now)
         exceptions = await people.exceptions()
-        scope = scope_of(directory, exceptions)
+        scope = scope_of(directory, exceptions, report.place)
         proof = prove(report, directory["last_good"], directory["provider"], scope, directory.get("doubt"))
         rules = rules_of(customer, directory, await people.domains(), exceptions, await people.additions(), proof)
         counts = await asyncio.to_thread(reconcile, workspace, rules)

@@ -25,12 +25,16 @@ _ASKED: Final = {
 _OPTIONS: Final = ("include_disabled", "include_public_folders", "include_hidden")
 
 
-def scope_of(directory: Document, exceptions: Iterable[Document]) -> str:
-    """Names what a run asks of the directory: absences count at once only where it is the same as last time."""
+def scope_of(directory: Document, exceptions: Iterable[Document], place: str = "") -> str:
+    """Names what a run asks of the directory: absences count at once only where it is the same as last time.
+
+    `place` is what the reader decided beside the settings.
+    """
     provider = directory["provider"]
     settings = directory[provider] or {}
     question = {name: settings.get(name) for name in _ASKED[provider]}
     question |= {name: directory[name] for name in _OPTIONS}
+    question |= {"place": place} if place else {}
     return scope_hash(question, [(found["kind"], found["external_id"] or found["key"] or "") for found in exceptions])
 
 

@@ -28,6 +28,12 @@ class SyncSettings(CommonSettings):
     sync_scratch_dir: Path | None = Field(
         None, description="Folder of the scratch files of runs, about 2 KiB an entry; empty means the system's own."
     )
+    sync_agent_silent_seconds: float = Field(
+        180.0, ge=1, le=86400, description="How long a customer's agents may say nothing before a run gives up."
+    )
+    sync_agent_round_seconds: float = Field(
+        7200.0, ge=1, le=86400, description="How long an agent may take for one reading of its directory."
+    )
     sync_entra_authority_url: str | None = Field(
         None,
         pattern=r"^https://[^/?#@]+$",

@@ -4,18 +4,16 @@ Sealed secrets are opened behind these, and nowhere else in the service. What on
 first directory is read.
 """
 
-from typing import Any, Final, cast
+from typing import Any, cast
 
 from postern_common.directory_documents import DirectoryDocument, DirectoryRequestDocument
 from postern_common.mongo import Mongo
 from postern_common.secrets import SecretBox
 from postern_sync.mirror.store import Mirror
 from postern_sync.settings import SyncSettings
-from postern_sync.source import Source, SourceFailed
+from postern_sync.source import Source
 
 Document = dict[str, Any]
-# Never connected to from here instead: the host is a name inside the customer's network.
-NO_AGENT: Final = "This directory is read by an agent, and none has sent anything yet."
 
 
 class Sources:
@@ -33,7 +31,9 @@ class Sources:
         """
         if directory["provider"] == "ldap":
             if directory["ldap"] is not None and directory["ldap"]["connection"] == "agent":
-                raise SourceFailed("agent", NO_AGENT)
+                from postern_sync.agent_rounds.source import make_agent_source  # noqa: PLC0415
+
+                return make_agent_source(directory, self._mongo, self._settings, keeps=keeps)
             from postern_sync.adapters.ldap.factory import make_ldap_source  # noqa: PLC0415
 
             return make_ldap_source(directory, self._secrets, self._settings)
@@ -47,7 +47,9 @@ class Sources:
         asked = cast(DirectoryRequestDocument, question)
         if asked["provider"] == "ldap":
             if asked["settings"]["connection"] == "agent":
-                raise SourceFailed("agent", NO_AGENT)
+                from postern_sync.agent_rounds.questions import answer_agent_question  # noqa: PLC0415
+
+                return await answer_agent_question(asked, self._mongo, self._settings)
             from postern_sync.adapters.ldap.factory import answer_ldap_question  # noqa: PLC0415
 
             return await answer_ldap_question(asked, self._secrets, self._settings)

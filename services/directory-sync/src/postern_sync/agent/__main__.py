@@ -1,0 +1,178 @@
+"""`postern-sync-agent`: enrols, runs, and tells what it does (docs/agent.md)."""
+
+import argparse
+import asyncio
+import json
+import logging
+import signal
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any, Final
+
+import structlog
+
+from postern_common.telemetry import configure_logging, package_version
+from postern_sync.agent.adapters.server import Refused, Revoked, Server, Unreachable
+from postern_sync.agent.config import DEFAULT_PATH, AgentConfig, ConfigFault, load, read_secret, write_secret
+from postern_sync.agent.directory import Directory, attributes_read
+from postern_sync.agent.loop import Agent
+from postern_sync.agent.state import State
+from postern_sync.rules.ldap_presets import PRESETS
+from postern_sync.source import SourceFailed
+
+EX_UNAVAILABLE: Final = 69
+EX_NOPERM: Final = 77
+EX_CONFIG: Final = 78
+TOKEN: Final = "token"  # noqa: S105 - a file's name
+REVOKED: Final = "the server does not know this agent any more: add it anew and enrol it"
+
+log = structlog.get_logger(__name__)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Do what the command line asks; the exit status."""
+    options = _parser().parse_args(arguments)
+    try:
+        config = load(options.config)
+        _check_folder(config.state_dir)
+        command: Callable[[AgentConfig, argparse.Namespace], int] = options.command
+        return command(config, options)
+    except ConfigFault as fault:
+        print(f"postern-sync-agent: {fault}", file=sys.stderr)
+        return EX_CONFIG
+    except Revoked:
+        print(f"postern-sync-agent: {REVOKED}", file=sys.stderr)
+        return EX_NOPERM
+    except (Unreachable, Refused) as error:
+        print(f"postern-sync-agent: {error}", file=sys.stderr)
+        return EX_UNAVAILABLE
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="postern-sync-agent", description="Reads a directory for Postern.")
+    parser.add_argument("--config", type=Path, default=DEFAULT_PATH, help=f"settings ({DEFAULT_PATH})")
+    parser.add_argument("--version", action="version", version=package_version())
+    commands = parser.add_subparsers(required=True)
+    enrol = commands.add_parser("enrol", help="spend an enrolment code on a token; the code is read from the input")
+    enrol.set_defaults(command=_enrol)
+    commands.add_parser("run", help="work until stopped").set_defaults(command=_run)
+    commands.add_parser("once", help="do what is asked for now, and end").set_defaults(command=_once)
+    commands.add_parser("status", help="tell what was done last").set_defaults(command=_status)
+    attributes = commands.add_parser("attributes", help="tell which attributes are read")
+    attributes.add_argument("--preset", choices=sorted(PRESETS), help="of this kind of directory")
+    attributes.set_defaults(command=_attributes)
+    return parser
+
+
+def _log_to_stderr(level: str) -> None:
+    """What a command prints stays apart from its log."""
+    configure_logging("postern-sync-agent", level, sys.stderr)
+    logging.getLogger("httpx2").setLevel(logging.WARNING)  # a line for each request otherwise
+
+
+def _check_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigFault(f"{folder}: {error.strerror}") from None
+
+
+def _enrol(config: AgentConfig, _options: argparse.Namespace) -> int:
+    """The code comes by the input, so that it stands in no list of processes."""
+    if sys.stdin.isatty():
+        print("Enrolment code: ", end="", flush=True)
+    code = sys.stdin.readline().strip()
+    if not code:
+        raise ConfigFault("no enrolment code was given")
+
+    async def enrol() -> dict[str, Any]:
+        async with Server(config, None) as server:
+            return await server.enrol(code)
+
+    try:
+        made = asyncio.run(enrol())
+    except Revoked:
+        print("postern-sync-agent: the code is wrong, was used before, or is older than an hour", file=sys.stderr)
+        return EX_NOPERM
+    write_secret(config.state_dir / TOKEN, made["token"])
+    print(f"enrolled as {made['agent_id']}")
+    return 0
+
+
+async def _with_agent(config: AgentConfig, work: Callable[[Agent], Awaitable[Any]]) -> Any:
+    _log_to_stderr(config.log_level)
+    token_file = config.state_dir / TOKEN
+    if not token_file.exists():
+        raise ConfigFault("not enrolled yet: run `postern-sync-agent enrol` first")
+    state = State(config.state_dir)
+    try:
+        async with Server(config, read_secret(token_file)) as server:
+            directory = Directory(config.ldap)
+            return await work(Agent(server, state, directory, token_file, rotate_days=config.rotate_days))
+    finally:
+        state.close()
+
+
+def _run(config: AgentConfig, _options: argparse.Namespace) -> int:
+    async def work(agent: Agent) -> None:
+        running = asyncio.create_task(agent.run())
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, running.cancel)
+        log.info("agent_started", version=package_version())
+        try:
+            await running
+        except asyncio.CancelledError:
+            log.info("agent_stopped")
+
+    asyncio.run(_with_agent(config, work))
+    return 0
+
+
+def _once(config: AgentConfig, _options: argparse.Namespace) -> int:
+    did = asyncio.run(_with_agent(config, lambda agent: agent.once()))
+    print("the directory was read" if did else "nothing was asked for")
+    return 0
+
+
+def _status(config: AgentConfig, _options: argparse.Namespace) -> int:
+    state = State(config.state_dir)
+    try:
+        prepared = state.noted("prepared")
+        print(
+            json.dumps(
+                {
+                    "url": config.url,
+                    "enrolled": (config.state_dir / TOKEN).exists(),
+                    "last_round": state.noted("scan_round") or state.noted("base_round"),
+                    "being_sent": None if prepared is None else prepared["round_id"],
+                    "version": package_version(),
+                },
+                indent=2,
+            )
+        )
+    finally:
+        state.close()
+    return 0
+
+
+def _attributes(config: AgentConfig, options: argparse.Namespace) -> int:
+    state = State(config.state_dir)
+    try:
+        settings = state.noted("settings") or {}
+    finally:
+        state.close()
+    if options.preset is not None:
+        settings = {"preset": options.preset}
+    try:
+        found = attributes_read(settings)
+    except SourceFailed as error:
+        raise ConfigFault(error.message) from None
+    for kind, names in found.items():
+        print(f"{kind}: {', '.join(names)}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,162 @@
+"""The server over HTTPS: certificates are checked, redirects are not followed, and every answer is looked at."""
+
+import ssl
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from types import TracebackType
+from typing import Any, Final, Self
+
+import httpx2
+
+from postern_common.telemetry import package_version
+from postern_sync.agent.config import AgentConfig
+
+Json = dict[str, Any]
+WAIT_SECONDS: Final = 25
+TIMEOUT: Final = httpx2.Timeout(60.0, connect=15.0)
+_BUSY: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
+_LONGEST: Final = 600.0
+
+
+class Unreachable(Exception):
+    """No answer, or none for the moment. `retry_after` is in seconds."""
+
+    def __init__(self, reason: str, retry_after: float | None = None) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.retry_after = retry_after
+
+
+class Refused(Exception):
+    """The server does not take this, however often it is sent."""
+
+    def __init__(self, status: int, detail: str) -> None:
+        super().__init__(f"{status}: {detail}")
+        self.status = status
+        self.detail = detail
+
+
+class Revoked(Exception):
+    """The token is of no use any more: the agent must be enrolled anew."""
+
+
+class Server:
+    """What the server is asked and told. Use as a context manager."""
+
+    def __init__(
+        self, config: AgentConfig, token: str | None, transport: httpx2.AsyncBaseTransport | None = None
+    ) -> None:
+        self.token = token
+        self._client = httpx2.AsyncClient(
+            base_url=config.url,
+            verify=ssl.create_default_context(cafile=str(config.ca_file) if config.ca_file else None),
+            proxy=config.proxy if transport is None else None,
+            transport=transport,
+            timeout=TIMEOUT,
+            trust_env=False,
+            follow_redirects=False,
+            headers={"X-Postern-Agent": package_version(), "User-Agent": "postern-sync-agent"},
+        )
+
+    async def __aenter__(self) -> Self:
+        """Nothing is reached yet."""
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close the connections."""
+        await self._client.aclose()
+
+    async def enrol(self, code: str) -> Json:
+        """Spend the enrolment code on a token."""
+        return await self._json("POST", "/v1/agent/enrol", json={"code": code, "version": package_version()})
+
+    async def renew(self) -> Json:
+        """A new token; the present one is good until the new one is used."""
+        return await self._json("POST", "/v1/agent/token")
+
+    async def work(self, busy: list[str], wait: int = WAIT_SECONDS) -> Json:
+        """What there is to do."""
+        return await self._json("GET", "/v1/agent/work", params={"wait": wait, "busy": busy})
+
+    async def begin(self, run_id: str, upload_id: str, known: list[str]) -> Json:
+        """Begin a round, or go on with it."""
+        return await self._json(
+            "POST", "/v1/agent/rounds", json={"run_id": run_id, "upload_id": upload_id, "known": known}
+        )
+
+    async def put_page(self, round_id: str, number: int, upload_id: str, packed: bytes) -> None:
+        """Send a page, packed with gzip."""
+        await self._ask(
+            "PUT",
+            f"/v1/agent/rounds/{round_id}/pages/{number}",
+            params={"upload_id": upload_id},
+            content=packed,
+            headers={"Content-Type": "application/json", "Content-Encoding": "gzip"},
+        )
+
+    async def finish(self, round_id: str, statement: Json) -> None:
+        """State that everything was sent."""
+        await self._ask("POST", f"/v1/agent/rounds/{round_id}/finish", json=statement)
+
+    async def fail(self, round_id: str, step: str, message: str) -> None:
+        """State that the directory cannot be read."""
+        await self._ask("POST", f"/v1/agent/rounds/{round_id}/failure", json={"step": step, "message": message})
+
+    async def answer(self, question_id: str, answer: Json) -> None:
+        """Answer a question."""
+        await self._ask("POST", f"/v1/agent/questions/{question_id}/answer", json=answer)
+
+    async def _send(
+        self, token: str | None, method: str, path: str, headers: dict[str, str] | None = None, **options: Any
+    ) -> httpx2.Response:
+        given = {} if token is None else {"Authorization": f"Bearer {token}"}
+        try:
+            return await self._client.request(method, path, headers=given | (headers or {}), **options)
+        except (httpx2.HTTPError, httpx2.StreamError, OSError) as error:
+            raise Unreachable(f"{type(error).__name__}: {error}" if str(error) else type(error).__name__) from None
+
+    async def _json(self, method: str, path: str, **options: Any) -> Json:
+        response = await self._ask(method, path, **options)
+        try:
+            found = response.json()
+        except ValueError:
+            raise Unreachable("the answer is no JSON") from None
+        if not isinstance(found, dict):
+            raise Unreachable("the answer is no object")
+        return found
+
+    async def _ask(self, method: str, path: str, **options: Any) -> httpx2.Response:
+        token = self.token
+        response = await self._send(token, method, path, **options)
+        if response.status_code == 401 and token != self.token:  # it was renewed while this was under way
+            response = await self._send(self.token, method, path, **options)
+        if response.is_success:
+            return response
+        if response.status_code == 401:  # RFC 9110 15.5.2
+            raise Revoked
+        if response.status_code in _BUSY:
+            raise Unreachable(f"status {response.status_code}", _retry_after(response))
+        if response.is_redirect:
+            raise Refused(response.status_code, "the server redirects; check the url")
+        raise Refused(response.status_code, _detail(response))
+
+
+def _detail(response: httpx2.Response) -> str:
+    try:
+        return str(response.json()["detail"])[:300]
+    except (ValueError, KeyError, TypeError):
+        return "no reason given"
+
+
+def _retry_after(response: httpx2.Response) -> float | None:
+    """RFC 9110 10.2.3: seconds, or a date."""
+    text = response.headers.get("retry-after", "").strip()
+    if text.isascii() and text.isdigit():
+        return min(_LONGEST, float(text[:9]))
+    try:
+        seconds = (parsedate_to_datetime(text) - datetime.now(UTC)).total_seconds()
+    except (ValueError, TypeError):
+        return None
+    return min(_LONGEST, max(0.0, seconds))

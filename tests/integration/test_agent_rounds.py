@@ -5,6 +5,7 @@ import contextlib
 import json
 import re
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -22,7 +23,16 @@ from tests.servers.agent import Scripted, beside, enrolled
 from tests.servers.api import KEYS, api, place, prepared  # noqa: F401 - fixtures
 from tests.servers.slapd import BASE, PASSWORD, PEOPLE, READER, Slapd, group, person, running
 from tests.servers.stored import Stored
-from tests.servers.sync_source import DIRECTORIES, SyncStory, Worker, directory_document, entry, people, sync_settings
+from tests.servers.sync_source import (
+    DIRECTORIES,
+    RUNS,
+    SyncStory,
+    Worker,
+    directory_document,
+    entry,
+    people,
+    sync_settings,
+)
 from tests.servers.waiting import eventually_async
 
 DOMAIN = "demo.test"
@@ -33,7 +43,7 @@ class Behind(SyncStory):
     """A customer of the API whose directory an agent reads; `sync` runs both sides."""
 
     def __init__(self, api, customer, place, **settings):
-        made = sync_settings(*place, secret_keys=KEYS, sync_poll_seconds=0.03, **settings)
+        made = sync_settings(*place, secret_keys=KEYS, **({"sync_poll_seconds": 0.03} | settings))
         super().__init__(Stored(api.mongo), made, Scripted())
         self.api, self.path = api, customer
         self.customer_id = customer.rsplit("/", 1)[-1]
@@ -45,7 +55,7 @@ class Behind(SyncStory):
     async def reading(self, agent):
         while True:
             await agent.once()
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(0.15)  # an agent that calls more often than 600 times a minute is slowed down
 
     async def sync_with(self, agent, kind="sync"):
         """A run while the agent works."""
@@ -309,15 +319,18 @@ async def test_what_an_agent_was_sending_when_it_was_revoked_is_sent_by_another(
 
 
 @pytest.mark.spec("L4")
-async def test_a_worker_that_takes_a_run_over_uses_what_the_agent_has_sent(behind, agent, directory):
-    await behind.ask()
-    async with working(behind.worker().work()):
+async def test_a_worker_that_takes_a_run_over_uses_what_the_agent_has_sent(behind, agent, directory, place):
+    run_id = await behind.ask()
+    dying = Behind(behind.api, behind.path, place, sync_poll_seconds=30).worker()
+    async with working(dying.work()):
         await eventually_async(agent.once)
-    # That worker has died, or not: another one begins with the same run.
-    runs = behind.mongo.collection(Collections.SYNC_RUNS, PLATFORM)
-    await runs.update_many({"is_open": True}, {"$set": {"lease_until": None, "lease_owner": None}})
+        for task in list(dying.runner._tasks):
+            task.cancel()
+    an_hour_ago = behind.mongo.clock.now() - timedelta(hours=1)
+    await behind.stored.set(RUNS, run_id, lease_until=an_hour_ago)
     await behind.worker().work()
-    assert (len(await behind.users()), directory.reads) == (41, 1)
+    run = await behind.run(run_id)
+    assert (run["state"], len(await behind.users()), directory.reads) == ("completed", 41, 1)
 
 
 @pytest.mark.spec("L1", "S12", "L4")

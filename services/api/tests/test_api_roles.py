@@ -15,7 +15,7 @@ NOW = datetime(2026, 1, 31, tzinfo=UTC)
 ROUTES = [(route, method) for route in routes_of(create_app()) for method in sorted(route.methods or ())]
 NAMES = [f"{method} {route.path}" for route, method in ROUTES]
 PUBLIC = {"/v1/auth/sign-in", "/openapi.json", "/asyncapi.json", "/docs", "/docs/assets/{name}", "/livez"}
-PUBLIC |= {"/v1/samples/users.csv", "/v1/samples/users.xlsx"}
+PUBLIC |= {"/v1/samples/users.csv", "/v1/samples/users.xlsx", "/v1/agent/enrol"}
 
 
 def principal(role, **fields):

@@ -65,6 +65,57 @@ def test_an_address_of_another_customer_is_taken_even_where_somebody_here_gives_
     assert decide([group], there).states == {("applied", None): ["run:1"], ("failed", "address_taken"): ["run:2"]}
 
 
+@pytest.mark.spec("S16", "T6")
+def test_an_address_whose_receiver_fails_stays_with_its_giver():
+    there = found(user("a", "1@x.test", "2@x.test"), free=0)
+    group = [
+        item(1, "update", "a", mobile="1", lose=["1@x.test"]),
+        item(2, "drop_aliases", "a", lose=["2@x.test"]),
+        item(3, "add", email="3@x.test", gain=["1@x.test"], kind="user", source="ldap"),
+    ]
+    writes = decide([group], there)
+    assert writes.states == {("applied", None): ["run:1", "run:2"], ("failed", "licence_limit"): ["run:3"]}
+    assert writes.lost == {"a": ["2@x.test"]}
+    assert [alias["key"] for alias in writes.updates["a"][0]["aliases"]] == ["1@x.test"]
+
+
+def flagged(name, **fields):
+    return user(name, version=2) | {"state": "flagged", "flag_reason": "absent"} | fields
+
+
+def unflag(seq, name):
+    return item(seq, "unflag", name) | {"reason": "present", "before": {"state": "flagged", "reason": "absent"}}
+
+
+@pytest.mark.spec("S15", "S16")
+def test_who_is_back_is_unflagged_whatever_else_cannot_be_changed():
+    there = found(flagged("a"), flagged("b", version=1), user("c") | {"email_key": "1@x.test"})
+    groups = [[item(1, "update", "a", mobile="1"), unflag(2, "a")]]
+    groups += [[item(3, "update", "b", gain=["1@x.test"]), unflag(4, "b")]]
+    writes = decide(groups, there)
+    assert writes.states == {
+        ("stale", None): ["run:1"], ("applied", None): ["run:2", "run:4"], ("failed", "address_taken"): ["run:3"]
+    }  # fmt: skip
+    assert {name: fields["state"] for name, (fields, _) in writes.updates.items()} == {"a": "active", "b": "active"}
+    assert [event.name() for event in writes.events] == ["UserUnflagged", "UserUnflagged"]
+
+
+@pytest.mark.spec("S15", "X1")
+@pytest.mark.parametrize("now", [{"flag_reason": "by hand"}, {"state": "active", "flag_reason": None}])
+def test_nobody_is_unflagged_whom_somebody_decided_on_meanwhile(now):
+    writes = decide([[unflag(1, "a")]], found(flagged("a", **now)))
+    assert (writes.states, writes.updates) == ({("stale", None): ["run:1"]}, {})
+
+
+@pytest.mark.spec("T6")
+@pytest.mark.parametrize(("was", "is_now", "left"), [("shared", "user", 0), ("user", "shared", 2)])
+def test_a_change_of_kind_counts_for_those_who_are_added_after_it(was, is_now, left):
+    there = found(user("a") | {"kind": was}, free=1)
+    new = [[item(seq, "add", email=f"{seq}@x.test", kind="user", source="ldap")] for seq in (2, 3, 4)]
+    writes = decide([[item(1, "update", "a", kind=is_now)], *new], there)
+    assert len(writes.states["applied", None]) == 1 + left
+
+
 @pytest.mark.spec("T6")
 def test_licences_are_given_in_the_plans_order_and_lists_need_none():
     groups = [

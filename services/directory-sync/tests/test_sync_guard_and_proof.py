@@ -66,12 +66,22 @@ def test_case_24_the_verdict_says_how_many_and_how_many_may_be():
 
 @pytest.mark.spec("S16")
 def test_aliases_and_members_have_limits_of_their_own():
-    verdict = judge(PlanCounts(directory_users=1000, flagged=1, aliases_dropped=501, members_removed=2000), GUARD)
+    there = {"directory_users": 1000, "directory_aliases": 100_000, "directory_members": 100_000}
+    verdict = judge(PlanCounts(flagged=1, aliases_dropped=501, members_removed=2000, **there), GUARD)
     assert (verdict.flags, verdict.aliases, verdict.members) == (False, True, False)
     drop = PlanItem(1, 1, "drop_aliases", "a@demo.test", destructive=True)
     flag = PlanItem(2, 2, "flag", "b@demo.test", destructive=True)
     add = PlanItem(3, 3, "add", "c@demo.test")
     assert [verdict.holds(item) for item in (drop, flag, add)] == [True, False, False]
+
+
+@pytest.mark.spec("S16")
+@pytest.mark.parametrize(("aliases", "members", "held"), [(5, 25, (False, False)), (6, 26, (True, True))])
+def test_of_few_aliases_and_members_only_a_share_may_go(aliases, members, held):
+    counts = PlanCounts(directory_aliases=100, directory_members=100, aliases_dropped=aliases, members_removed=members)
+    verdict = judge(counts, GUARD)
+    assert (verdict.aliases, verdict.members) == held
+    assert not judge(counts, GUARD | {"mode": "count"}).reasons
 
 
 @pytest.mark.spec("S16")
@@ -83,9 +93,9 @@ def test_a_verdict_names_the_limit_that_counts():
     )
 
 
-def _prove(last_good=GOOD, doubt=None, **changes):
+def _prove(last_good=GOOD, doubt=None, asked=(), **changes):
     base: dict[str, Any] = {"users": 40, "groups": 2, "referrals": 1, "invocation_id": "dc1", "usn": 100}
-    return prove(ReadReport(**(base | changes)), last_good, "ldap", "scope", doubt)
+    return prove(ReadReport(**(base | changes)), last_good, "ldap", "scope", doubt, asked)
 
 
 @pytest.mark.spec("S16")
@@ -132,15 +142,17 @@ def test_more_referrals_are_believed_when_they_are_found_again():
 
 @pytest.mark.spec("S16")
 def test_only_a_doubt_that_stands_alone_is_remembered():
-    def remembered(**changes):
+    def remembered(doubt=None, **changes):
         base: dict[str, Any] = {"users": 40, "groups": 2, "referrals": 1, "invocation_id": "dc1", "usn": 100}
         report = ReadReport(**(base | changes))
-        return doubt_of(report, prove(report, GOOD, "ldap", "scope"))
+        return doubt_of(report, prove(report, GOOD, "ldap", "scope", doubt))
 
     assert remembered(invocation_id="dc2", usn=7) == {"invocation_id": "dc2", "usn": 7, "referrals": 1}
     assert remembered(referrals=2) is not None
     assert remembered(invocation_id="dc2", problems=("size_limit: 500",)) is None
-    assert remembered() is None
+    # What is believed the second time is kept for as long as the plan that stands on it waits.
+    believed: Any = {"invocation_id": "dc2", "usn": 7, "referrals": 1}
+    assert remembered(believed, invocation_id="dc2", usn=8) == {"invocation_id": "dc2", "usn": 8, "referrals": 1}
 
 
 @pytest.mark.spec("S16")
@@ -148,6 +160,22 @@ def test_a_changed_question_is_proven_but_held():
     assert _prove(last_good=GOOD | {"scope_hash": "other"}).holds == ("filter",)
     assert _prove(last_good=GOOD | {"provider": "entra"}).holds == ("provider_switch",)
     assert _prove(last_good=None).holds == ("first_run",)
+
+
+@pytest.mark.spec("S16", "S1")
+def test_going_back_to_the_question_of_the_last_good_run_is_held_where_another_one_added_users_meanwhile():
+    asked: Any = [{"provider": "entra", "scope_hash": "other"}, {"provider": "ldap", "scope_hash": "scope"}]
+    assert _prove(asked=asked).holds == ("provider_switch",)
+    assert _prove(asked=[asked[0] | {"provider": "ldap"}]).holds == ("filter",)
+    assert _prove(asked=asked[1:]).holds == ()
+
+
+@pytest.mark.spec("S16")
+def test_parts_that_moved_to_another_server_are_believed_the_second_time_and_held():
+    moved = _prove(referrals=2)
+    assert (moved.is_complete, moved.reasons[0].partition(":")[0]) == (False, "referrals")
+    again = _prove(referrals=2, doubt={"invocation_id": "dc1", "usn": 100, "referrals": 2})
+    assert (again.is_complete, again.holds) == (True, ("referrals",))
 
 
 @pytest.mark.spec("S16", "S12")

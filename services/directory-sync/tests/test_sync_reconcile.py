@@ -277,9 +277,9 @@ def test_a_plain_move_to_another_provider_flags_nobody():
 @pytest.mark.spec("S15", "S14a", "U6")
 def test_1h_9_a_deleted_user_comes_back_under_the_old_id():
     kept = [
-        StoredDeleted("usr_by_id", "guid-1", None, "x@demo.test"),
-        StoredDeleted("usr_by_immutable", None, "abc=", "y@demo.test"),
-        StoredDeleted("usr_by_address", None, None, "cat@demo.test"),
+        StoredDeleted("usr_by_id", "user", "guid-1", None, "x@demo.test"),
+        StoredDeleted("usr_by_immutable", "user", None, "abc=", "y@demo.test"),
+        StoredDeleted("usr_by_address", "user", None, None, "cat@demo.test"),
     ]
     entries = [entry("guid-1", "ann"), entry("guid-2", "bob", immutable_id="abc="), entry("guid-3", "cat")]
     found = plan(entries, [], deleted=kept)

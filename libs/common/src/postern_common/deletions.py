@@ -26,8 +26,9 @@ def pause(user: Mapping[str, Any], directory: Mapping[str, Any] | None, now: dat
     """Why a flagged user is not deleted even when due; None where nothing stands in the way.
 
     A user whom a synchronisation flagged goes only while the directory is known to have them no more: it is switched
-    on, its last good run is young, and that began after the flag and after the last change of the settings. Switched
-    off, delays run on (SPEC S14) unless the customer chose to freeze them.
+    on, a young run confirmed that, and began after the flag and after the last change of the settings. A plan that
+    waits for approval stops nobody who was flagged before it. Switched off, delays run on (SPEC S14) unless the
+    customer chose to freeze them.
     """
     if user["flag_reason"] == BY_HAND or directory is None:
         return None
@@ -35,10 +36,17 @@ def pause(user: Mapping[str, Any], directory: Mapping[str, Any] | None, now: dat
         return "frozen"
     if not directory["enabled"]:
         return None
-    last_good, changed_at = directory["last_good"], directory.get("updated_at")
+    confirmed_at, changed_at = confirmed(directory), directory.get("updated_at")
     oldest = now - INTERVALS * timedelta(hours=directory["interval_hours"])
-    if last_good is None or last_good["at"] < oldest:
+    if confirmed_at is None or confirmed_at < oldest:
         return "directory_unread"
     # A run under other settings asked another question than what is to be known now.
     since = [at for at in (user["flagged_at"], changed_at) if at is not None]
-    return "awaiting_run" if any(last_good["at"] < at for at in since) else None
+    return "awaiting_run" if any(confirmed_at < at for at in since) else None
+
+
+def confirmed(directory: Mapping[str, Any]) -> datetime | None:
+    """When the directory was last known to have those no more who are flagged; None is never."""
+    last_good, by_held = directory["last_good"], directory.get("confirmed_at")
+    found = [at for at in (last_good["at"] if last_good is not None else None, by_held) if at is not None]
+    return max(found, default=None)

@@ -87,9 +87,16 @@ class LastGoodDocument(TypedDict):
     usn: int | None
 
 
+class QuestionDocument(TypedDict):
+    """What a run asked, and of which provider: `scope_hash` names base, filters, options and exceptions."""
+
+    provider: Provider
+    scope_hash: str
+
+
 class DoubtDocument(TypedDict):
     """What alone kept a run from being proven: another domain controller than before, or more referrals. It is believed
-    when the next run finds it again.
+    when the next run finds it again, and while a plan that stands on it waits.
     """
 
     invocation_id: str | None
@@ -115,6 +122,8 @@ class DirectoryDocument(TypedDict):
 
     Both providers' settings are kept, `provider` says which one is used (SPEC S1). `enabled` False keeps all users.
     `frozen` is set where the customer chose `freeze_on_disable` and switched off: nobody who is flagged goes then.
+    `confirmed_at` is when a whole read that asked nothing new last unflagged all who are there: later than `last_good`
+    where its plan waits. `asked_since` are the questions of runs that began to apply since `last_good`.
     """
 
     _id: str
@@ -138,6 +147,8 @@ class DirectoryDocument(TypedDict):
     next_run_at: datetime | None
     last_run_id: str | None
     last_good: LastGoodDocument | None
+    confirmed_at: NotRequired[datetime | None]
+    asked_since: NotRequired[list[QuestionDocument]]
     doubt: NotRequired[DoubtDocument | None]
     delta: DeltaDocument | None
     warned_days: list[int]

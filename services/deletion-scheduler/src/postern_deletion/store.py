@@ -77,7 +77,8 @@ class UserStore:
     async def directory(self, customer_id: str, session: Session) -> Document | None:
         """The customer's settings of synchronisation, as far as they decide on deletions."""
         directories = self.mongo.collection(Collections.DIRECTORIES, TenantScope(customer_id))
-        shown = {"enabled": 1, "frozen": 1, "interval_hours": 1, "last_good": 1, "updated_at": 1}
+        names = ("enabled", "frozen", "interval_hours", "last_good", "confirmed_at", "updated_at")
+        shown = dict.fromkeys(names, 1)
         return await directories.find_one({}, projection=shown, session=session)
 
     async def to_warn(

@@ -186,5 +186,5 @@ class Sweep:
         directory = await self._store.directory(user["customer_id"], session)
         reason = deletions.pause(user, directory, now)
         if reason is not None:
-            after = directory["last_good"]["at"] if directory and reason == "awaiting_run" else None
+            after = deletions.confirmed(directory) if directory and reason == "awaiting_run" else None
             raise Paused(reason, after)

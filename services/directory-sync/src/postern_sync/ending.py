@@ -13,13 +13,14 @@ from prometheus_client import Counter, Histogram
 from postern_common import outbox
 from postern_common.events import Event, SyncCompleted, SyncFailed, SyncHeld, SyncIncomplete
 from postern_common.mongo import Mongo, Session
-from postern_sync.plans.store import PlanStore
+from postern_sync.plans.store import PLAN_OLD, PlanStore
 from postern_sync.runs.documents import SERVICE, ended
 from postern_sync.runs.lease import Lease
 from postern_sync.schedule.store import DirectoryStore
 
 Document = dict[str, Any]
 MAX_REASON: Final = 1000
+LEFT_OVER: Final = "the run was interrupted for so long that what its plan takes away is left to the next one"
 # Which count tells how often an action was done; the second one counts what it is about.
 _COUNTS: Final = {
     "add": ("added", None),
@@ -82,16 +83,14 @@ class Ending:
     async def finish(self, lease: Lease) -> None:
         """End a run whose plan is applied, as far as it is not held."""
         now = await self._mongo.server_time()
-        outcome = lease.run["outcome"]
         plan = PlanStore(self._mongo, lease.customer_id, lease.run_id)
+        outcome = await self._outcome(lease, plan)
         reason = (outcome["reason"] or "")[:MAX_REASON] or None
         fields = ended(outcome["state"], now, reason)
 
         async def work(session: Session) -> Mapping[str, Any]:
             counts = await _counts(lease, plan, session)
-            # Deletions wait for a good run: one that left somebody flagged who is back is none.
-            is_good = not await plan.leaves_flagged(session)
-            await self._note(lease, outcome if is_good else {**outcome, "last_good": None}, now, session)
+            await self._note(lease, outcome, now, session)
             await outbox.append(self._mongo, session, _event(lease, fields, counts), service=SERVICE)
             return {**fields, "counts": counts}
 
@@ -99,10 +98,22 @@ class Ending:
         _READ.inc(lease.run["counts"].get("read", 0))
         self._told(lease, fields)
 
+    async def _outcome(self, lease: Lease, plan: PlanStore) -> Document:
+        """What was planned, less what the application did not bring about."""
+        outcome: Document = dict(lease.run["outcome"])
+        if await plan.leaves_flagged():
+            # Deletions wait for a good run: one that left somebody flagged who is back is none.
+            outcome |= {"last_good": None, "confirmed_at": None}
+        if outcome["state"] == "completed" and await plan.has_error(PLAN_OLD):
+            outcome |= {"last_good": None, "state": "incomplete", "reason": LEFT_OVER}
+        return outcome
+
     async def _note(self, lease: Lease, outcome: Document, now: Any, session: Session) -> None:
         noted: Document = {"last_run_id": lease.run_id, "doubt": outcome["doubt"]}
         if outcome["last_good"] is not None:
-            noted["last_good"] = {**outcome["last_good"], "run_id": lease.run_id}
+            noted |= {"last_good": {**outcome["last_good"], "run_id": lease.run_id}, "asked_since": []}
+        if outcome["confirmed_at"] is not None:
+            noted["confirmed_at"] = outcome["confirmed_at"]
         if outcome["delta"] is not None:
             noted["delta"] = outcome["delta"]
         await self._directories.note_run(lease.customer_id, noted, session)

@@ -36,7 +36,7 @@ CREATE TABLE claim (
     PRIMARY KEY (key, entry_id)
 ) WITHOUT ROWID;
 CREATE INDEX claim_entry ON claim (entry_id);
-CREATE TABLE ref (ref TEXT PRIMARY KEY, entry_id TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE ref (ref TEXT NOT NULL, entry_id TEXT NOT NULL, PRIMARY KEY (ref, entry_id)) WITHOUT ROWID;
 CREATE INDEX ref_entry ON ref (entry_id);
 CREATE TABLE member (group_id TEXT NOT NULL, ref TEXT NOT NULL, PRIMARY KEY (group_id, ref)) WITHOUT ROWID;
 CREATE TABLE stored (
@@ -50,13 +50,17 @@ CREATE TABLE held (key TEXT PRIMARY KEY, user_id TEXT NOT NULL, is_directorys IN
 CREATE TABLE stored_member (
     group_id TEXT NOT NULL, member_id TEXT NOT NULL, source TEXT NOT NULL, PRIMARY KEY (group_id, member_id)
 ) WITHOUT ROWID;
-CREATE TABLE deleted (id TEXT PRIMARY KEY, external_id TEXT, immutable_id TEXT, email_key TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE deleted (
+    id TEXT PRIMARY KEY, kind TEXT NOT NULL, external_id TEXT, immutable_id TEXT, email_key TEXT NOT NULL
+) WITHOUT ROWID;
 CREATE INDEX deleted_external ON deleted (external_id) WHERE external_id IS NOT NULL;
 CREATE INDEX deleted_immutable ON deleted (immutable_id) WHERE immutable_id IS NOT NULL;
 CREATE INDEX deleted_email ON deleted (email_key);
 CREATE TABLE known (key TEXT PRIMARY KEY, reason TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE taken (key TEXT PRIMARY KEY) WITHOUT ROWID;
 CREATE TABLE joined (entry_id TEXT PRIMARY KEY, user_id TEXT NOT NULL UNIQUE) WITHOUT ROWID;
+CREATE TABLE ambiguous (user_id TEXT PRIMARY KEY) WITHOUT ROWID;
+CREATE TABLE restoring (entry_id TEXT PRIMARY KEY, user_id TEXT NOT NULL UNIQUE) WITHOUT ROWID;
 CREATE TABLE kept (entry_id TEXT PRIMARY KEY) WITHOUT ROWID;
 CREATE TABLE won (key TEXT PRIMARY KEY, entry_id TEXT NOT NULL, is_primary INTEGER NOT NULL) WITHOUT ROWID;
 CREATE INDEX won_entry ON won (entry_id);
@@ -107,10 +111,14 @@ class Workspace:
 
     # --- what a source reads ---
 
-    def put(self, entries: list[Entry]) -> None:
-        """Take a page of entries; one whose id came before replaces it. Raises `Cancelled`."""
+    def check(self) -> None:
+        """Raises `Cancelled` where the run was."""
         if self._is_cancelled():
             raise Cancelled
+
+    def put(self, entries: list[Entry]) -> None:
+        """Take a page of entries; one whose id came before replaces it. Raises `Cancelled`."""
+        self.check()
         ids = [(entry.id,) for entry in entries]
         self.db.execute("BEGIN")
         self.db.executemany("DELETE FROM claim WHERE entry_id = ?", ids)
@@ -123,14 +131,13 @@ class Workspace:
             "INSERT OR IGNORE INTO claim VALUES (?, ?, ?, ?)", [row for entry in entries for row in _claims(entry)]
         )
         self.db.executemany(
-            "INSERT OR REPLACE INTO ref VALUES (?, ?)", [(ref, entry.id) for entry in entries for ref in entry.refs]
+            "INSERT OR IGNORE INTO ref VALUES (?, ?)", [(ref, entry.id) for entry in entries for ref in entry.refs]
         )
         self.db.execute("COMMIT")
 
     def put_members(self, group_id: str, refs: list[str]) -> None:
-        """Take some of a group's members, by what groups name them by."""
-        if self._is_cancelled():
-            raise Cancelled
+        """Take some of a group's members, by what groups name them by. Raises `Cancelled`."""
+        self.check()
         self.db.execute("BEGIN")
         self.db.executemany("INSERT OR IGNORE INTO member VALUES (?, ?)", [(group_id, ref) for ref in refs])
         self.db.execute("COMMIT")
@@ -141,8 +148,7 @@ class Workspace:
 
     def progress(self, *, phase: str, read: int, total: int | None = None) -> None:
         """Tell how far it is. Raises `Cancelled`."""
-        if self._is_cancelled():
-            raise Cancelled
+        self.check()
         self._on_progress(Progress(phase, read, total))
 
     # --- what the database has ---
@@ -165,8 +171,8 @@ class Workspace:
 
     def put_deleted(self, users: Iterable[StoredDeleted]) -> None:
         """Take deleted users who can be restored."""
-        rows = ((user.id, user.external_id, user.immutable_id, user.email_key) for user in users)
-        self._put("INSERT OR REPLACE INTO deleted VALUES (?, ?, ?, ?)", rows)
+        rows = ((user.id, user.kind, user.external_id, user.immutable_id, user.email_key) for user in users)
+        self._put("INSERT OR REPLACE INTO deleted VALUES (?, ?, ?, ?, ?)", rows)
 
     def put_known(self, rows: Iterable[tuple[str, str]]) -> None:
         """Take addresses that are known without a user, with the reason."""

@@ -7,6 +7,7 @@ does not lock the customer was faster, it is halved until the group at fault sta
 
 import asyncio
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from typing import Any, Final
 
 import structlog
@@ -28,6 +29,7 @@ Document = dict[str, Any]
 Group = list[Document]
 # A member's row is a fraction of a user with addresses and an event.
 MEMBERS_FOR_ONE: Final = 10
+OLD: Final = timedelta(hours=1)
 APPLYING: Final = {"phase": "applying"}
 # Each transaction locks the customer. Without a gap between two, an administrator who adds a user waits for seconds.
 BREATH_SECONDS: Final = 0.02
@@ -55,7 +57,9 @@ class Application:
         self._done = 0
 
     async def run(self) -> None:
-        """Apply what is left of the plan."""
+        """Apply what is left of the plan. Where that is old, what it takes away is left to the next run."""
+        if await self._mongo.server_time() - self._lease.run["outcome"]["planned_at"] > OLD:
+            await self._lease.transact(self._plan.leave_removals, APPLYING)
         self._done = await self._plan.count_done()
         async for batch in self._batches():
             await self._apply(batch)
@@ -115,8 +119,8 @@ class Application:
             raise CustomerGone
         now = await self._mongo.server_time()
         allowed = customer["allowed_users"]
-        takes_licence = any(item["change"].get("kind") == "user" for item in items if item["action"] in _NEW_USERS)
-        free = allowed - await self._store.count_licensed(session) if allowed is not None and takes_licence else None
+        takes_licences = any(item["change"].get("kind") == "user" for item in items)
+        free = allowed - await self._store.count_licensed(session) if allowed is not None and takes_licences else None
         keys = _gained_keys(items)
         of_groups = [item for item in items if "members" in item["change"]]
         named = {ref for item in of_groups for ref in (*item["change"]["members"], *_group_ref(item))}
@@ -145,7 +149,6 @@ class Application:
         )
 
 
-_NEW_USERS: Final = frozenset({"add", "restore"})
 _HERE: Final = frozenset({"restore", "update", "drop_aliases", "flag", "unflag"})
 
 

@@ -1,13 +1,14 @@
 """Decides what a batch of a plan writes, by what is stored now (SPEC S16): nothing that moved since is written over.
 
 An item whose user has changed since the plan is stale. One whose address somebody else has now, or for which no licence
-is left, fails. Both leave the others alone, save those of the same group that were to get an address from them.
+is left, fails. Both leave the others alone, save those of the same group that were to get an address from them, or to
+give one to them. Who is back is unflagged in any case: that is decided by the stored user alone.
 """
 
 from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
-from postern_sync.applying.people import Person, write_known, write_new
+from postern_sync.applying.people import Person, write_known, write_new, write_unflag
 from postern_sync.applying.writes import Found, Writes
 from postern_sync.people.loading import domain_of
 
@@ -45,18 +46,23 @@ def _judge(people: list[Person], found: Found, free: int | None) -> int | None:
     """Find who cannot be changed, and whom that concerns in turn; how many licences are left."""
     for person in people:
         _check_version(person, found)
-        if person.takes_licence and person.fault is None and free is not None:
-            if free <= 0:
+        if person.fault is None and free is not None:
+            change = person.licences(found)
+            if person.is_new and change > free:
                 person.fail("failed", NO_LICENCE)
             else:
-                free -= 1
+                free -= change
     while True:
         given = {key for person in people if person.fault is None for key in person.lost}
         hit = [person for person in people if person.fault is None and _is_taken(person, given, found)]
         if not hit:
-            return free
+            break
         for person in hit:
             person.fail("failed", ADDRESS_TAKEN)
+    received = {box.key for person in people if person.fault is None for box in person.gained}
+    for person in people:
+        person.keep_unless(received)
+    return free
 
 
 def _check_version(person: Person, found: Found) -> None:
@@ -84,8 +90,10 @@ def _is_taken(person: Person, given: set[str], found: Found) -> bool:
 def _settle(person: Person, found: Found, writes: Writes) -> None:
     if person.fault is None:
         (write_new if person.is_new else write_known)(person, found, writes)
-    state, error = person.fault or ("applied", None)
     for item in person.items:
+        state, error = person.fault or ("applied", None)
+        if person.fault is not None and item["action"] == "unflag":
+            state, error = ("applied" if write_unflag(item, found, writes) else "stale"), None
         writes.settle(item, state, error)
 
 

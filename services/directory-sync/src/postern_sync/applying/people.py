@@ -1,5 +1,6 @@
 """How one user's items turn into that user's document and addresses (SPEC S2, S15, X1)."""
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -25,6 +26,7 @@ class Person:
     items: list[Document] = field(default_factory=list)
     gained: list[Mailbox] = field(default_factory=list)
     lost: list[str] = field(default_factory=list)
+    handed: list[str] = field(default_factory=list)
     primary: Mailbox | None = None
     fault: tuple[str, str | None] | None = None
 
@@ -39,6 +41,8 @@ class Person:
             found = (Mailbox.parse(text) for text in change.get("gain", ()))
             person.gained += [mailbox for mailbox in found if mailbox is not None]
             person.lost += change.get("lose", ())
+            if item["action"] == "update":
+                person.handed += change.get("lose", ())
         if person.is_new and person.primary is not None:
             person.gained.insert(0, person.primary)
         return person
@@ -48,10 +52,18 @@ class Person:
         """Whether the user is added, or comes back after the deletion."""
         return self.items[0]["action"] in {"add", "restore"}
 
-    @property
-    def takes_licence(self) -> bool:
-        """Whether one more licence is in use afterwards."""
-        return self.is_new and self.items[0]["change"].get("kind") == "user"
+    def licences(self, found: Found) -> int:
+        """How many more licences are in use afterwards; less than none where a person becomes a mailbox of another kind
+        (SPEC T6).
+        """
+        kind = self.fields().get("kind")
+        before = None if self.is_new or kind is None else found.users[self.items[0]["user_id"]]["kind"]
+        return 0 if kind is None else (kind == "user") - (before == "user")
+
+    def keep_unless(self, received: Collection[str]) -> None:
+        """Keep the addresses that were to be handed over and that nobody receives."""
+        kept = {key for key in self.handed if key not in received}
+        self.lost = [key for key in self.lost if key not in kept]
 
     def fields(self) -> Document:
         """The plain fields that are set."""
@@ -112,15 +124,29 @@ def write_known(person: Person, found: Found, writes: Writes) -> None:
         if item["action"] == "flag":
             fields |= _flagged(item, user, found, writes)
         if item["action"] == "unflag":
-            fields |= UNFLAGGED
-            unset |= dict.fromkeys(FLAG_TRACES, "")
-            reason = item["reason"] or "present"
-            writes.events.append(UserUnflagged(customer_id=found.customer_id, user_id=user["_id"], reason=reason))
+            more, unset = _unflagged(item, user, found, writes)
+            fields |= more
     fields["updated_at"] = found.now
     writes.updates[user["_id"]] = (fields, unset)
     told = _told(person)
     if told:
         writes.events.append(UserUpdated(customer_id=found.customer_id, user_id=user["_id"], fields=told))
+
+
+def write_unflag(item: Document, found: Found, writes: Writes) -> bool:
+    """Unflag a user of whom nothing else can be changed; False where that is not called for any more."""
+    user = found.users.get(item["user_id"])
+    if user is None or (user["state"], user["flag_reason"]) != (item["before"]["state"], item["before"]["reason"]):
+        return False
+    fields, unset = _unflagged(item, user, found, writes)
+    writes.updates[user["_id"]] = ({**fields, "updated_at": found.now}, unset)
+    return True
+
+
+def _unflagged(item: Document, user: Document, found: Found, writes: Writes) -> tuple[Document, Document]:
+    reason = item["reason"] or "present"
+    writes.events.append(UserUnflagged(customer_id=found.customer_id, user_id=user["_id"], reason=reason))
+    return dict(UNFLAGGED), dict.fromkeys(FLAG_TRACES, "")
 
 
 def _told(person: Person) -> list[str]:

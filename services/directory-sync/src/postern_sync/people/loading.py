@@ -66,4 +66,5 @@ def domain_of(key: str) -> str:
 
 
 def _deleted(found: Document) -> StoredDeleted:
-    return StoredDeleted(found["_id"], found["user"].get("external_id"), found["immutable_id"], found["email_key"])
+    user = found["user"]
+    return StoredDeleted(found["_id"], user["kind"], user.get("external_id"), found["immutable_id"], found["email_key"])

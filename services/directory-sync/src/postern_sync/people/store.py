@@ -58,7 +58,7 @@ class PeopleStore:
 
     def deleted(self, now: datetime) -> AsyncIterator[list[Document]]:
         """Deleted users who can still be restored."""
-        wanted = {"email_key": 1, "immutable_id": 1, "user.external_id": 1}
+        wanted = {"email_key": 1, "immutable_id": 1, "user.external_id": 1, "user.kind": 1}
         return self._batches(Collections.DELETED_USERS, {"purge_at": {"$gt": now}}, wanted)
 
     def known(self) -> AsyncIterator[list[Document]]:

@@ -45,10 +45,8 @@ ORDER BY c.key, c.entry_id LIMIT ?
 _PRIMARIES: Final = _CLAIMS.format(
     which="c.is_primary = 1 AND p.moves = 1 AND p.entry_id NOT IN (SELECT entry_id FROM kept)"
 )
-_ALIASES: Final = _CLAIMS.format(
-    which="(c.is_primary = 0 OR p.moves = 0 OR p.entry_id IN (SELECT entry_id FROM kept))"
-    " AND c.key NOT IN (SELECT key FROM won)"
-)
+# A primary address that was refused is nobody's alias instead.
+_ALIASES: Final = _CLAIMS.format(which="(c.is_primary = 0 OR p.moves = 0) AND c.key NOT IN (SELECT key FROM won)")
 
 
 def settle(workspace: Workspace, rules: SyncRules) -> None:
@@ -116,6 +114,7 @@ def _by_key(workspace: Workspace, query: str) -> Iterator[tuple[str, list[tuple[
     """All rows of a key at a time, read in pages: what is decided is written between them."""
     last, limit = "", BATCH
     while True:
+        workspace.check()
         page = list(workspace.rows(query, (last, limit)))
         keys = [(key, list(rows)) for key, rows in itertools.groupby(page, key=lambda row: str(row[0]))]
         is_last = len(page) < limit

@@ -1,37 +1,48 @@
 """Which stored user an entry is: by identity, by immutable identity, by primary address (BEHAVIOURS 3.1).
 
 Never by display name. A rename or a move keeps the identity; a person who was made anew in the directory has another
-one and is recognised by the address; the immutable identity carries users over to another provider (B-O5).
+one and is recognised by the address; the immutable identity carries users over to another provider (B-O5). An object
+that is removed or switched off comes last: the one that was made in its place is the user.
 """
 
 from typing import Final
 
 from postern_sync.rules.entries import Entry, SyncRules
-from postern_sync.rules.standing import standing
+from postern_sync.rules.standing import DISABLED, HARD_DELETED, SOFT_DELETED, standing
 from postern_sync.workspace import BATCH, Workspace, read_entry
 
-_BY_EXTERNAL_ID: Final = """
+_GONE: Final = f"'{DISABLED}', '{SOFT_DELETED}', '{HARD_DELETED}'"
+_IS_GONE: Final = f"(e.standing IN ({_GONE}))"
+_FREE: Final = "e.id NOT IN (SELECT entry_id FROM joined) AND s.id NOT IN (SELECT user_id FROM joined)"
+# In the two passes `is_gone` tells those who are there from those who are not any more.
+_BY_EXTERNAL_ID: Final = f"""
 INSERT OR IGNORE INTO joined
-SELECT e.id, s.id FROM entry e JOIN stored s ON s.external_id = e.id ORDER BY e.id, s.id
-"""
+SELECT e.id, s.id FROM entry e JOIN stored s ON s.external_id = e.id
+WHERE {_IS_GONE} = :is_gone AND {_FREE} ORDER BY e.id, s.id
+"""  # noqa: S608 - our own constants
 # Only where one entry and one user have it: what is ambiguous is left to the address.
-_BY_IMMUTABLE_ID: Final = """
+_BY_IMMUTABLE_ID: Final = f"""
 INSERT OR IGNORE INTO joined
 SELECT MIN(e.id), MIN(s.id) FROM entry e JOIN stored s ON s.immutable_id = e.immutable_id
-WHERE e.immutable_id IS NOT NULL
-  AND e.id NOT IN (SELECT entry_id FROM joined) AND s.id NOT IN (SELECT user_id FROM joined)
+WHERE e.immutable_id IS NOT NULL AND {_IS_GONE} = :is_gone AND {_FREE}
 GROUP BY e.immutable_id HAVING COUNT(*) = 1
-"""
-# A list never becomes a person, nor a person a list, because of an address alone. Entries that take part come first. A
-# user who has an identity in a directory is not joined to another one by a read that may have missed theirs.
-_BY_ADDRESS: Final = """
-INSERT OR IGNORE INTO joined
-SELECT e.id, s.id FROM entry e JOIN stored s ON s.email_key = e.primary_key
-WHERE (e.kind = 'list') = (s.kind = 'list')
-  AND (:is_complete OR s.external_id IS NULL OR s.external_id LIKE 'addition:%')
-  AND e.id NOT IN (SELECT entry_id FROM joined) AND s.id NOT IN (SELECT user_id FROM joined)
+"""  # noqa: S608 - our own constants
+# A list never becomes a person, nor a person a list, because of an address alone. A user who has an identity in a
+# directory is not joined to another one by a read that may have missed theirs, unless it tells that theirs is gone.
+_ADDRESS: Final = """
+entry e JOIN stored s ON s.email_key = e.primary_key AND (e.kind = 'list') = (s.kind = 'list')
+WHERE (:is_complete OR s.external_id IS NULL OR s.external_id LIKE 'addition:%'
+       OR s.external_id IN (SELECT g.id FROM entry g WHERE g.standing IN (GONE)))
+""".replace("GONE", _GONE)
+_BY_ADDRESS: Final = f"""
+INSERT OR IGNORE INTO joined SELECT e.id, s.id FROM {_ADDRESS}
+AND {_IS_GONE} = :is_gone AND {_FREE} AND s.id NOT IN (SELECT user_id FROM ambiguous)
 ORDER BY e.standing <> 'in', e.id
-"""
+"""  # noqa: S608 - our own constants
+# Of two unknown objects with the address of one user nobody can tell which one is the user.
+_AMBIGUOUS: Final = f"""
+INSERT INTO ambiguous SELECT s.id FROM {_ADDRESS} AND e.standing = 'in' AND {_FREE} GROUP BY s.id HAVING COUNT(*) > 1
+"""  # noqa: S608 - our own constants
 # An entry that takes part has it as its own, or had it: who was found once is a user of the directory like all others
 # (BEHAVIOURS 1H 11). That somebody else's alias, or a disabled account, mentions the address finds nobody.
 _SPOKEN_FOR: Final = """
@@ -72,6 +83,10 @@ def _put_additions(workspace: Workspace, rules: SyncRules) -> None:
 
 def join(workspace: Workspace, rules: SyncRules) -> None:
     """Tell for each entry which stored user it is, if it is one."""
-    workspace.db.execute(_BY_EXTERNAL_ID)
-    workspace.db.execute(_BY_IMMUTABLE_ID)
-    workspace.db.execute(_BY_ADDRESS, {"is_complete": rules.is_complete})
+    for is_gone in (False, True):
+        values = {"is_gone": is_gone, "is_complete": rules.is_complete}
+        workspace.db.execute(_BY_EXTERNAL_ID, values)
+        workspace.db.execute(_BY_IMMUTABLE_ID, values)
+        if not is_gone:
+            workspace.db.execute(_AMBIGUOUS, values)
+        workspace.db.execute(_BY_ADDRESS, values)

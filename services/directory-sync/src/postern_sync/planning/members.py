@@ -16,21 +16,28 @@ from postern_sync.workspace import Workspace
 
 MEMBERS_IN_ITEM: Final = 1000
 
+# Entries that can be members, by what groups name them by, with how many of them have it.
+_NAMED: Final = """
+CREATE TEMP TABLE named AS
+SELECT r.ref AS ref, COALESCE(j.user_id, 'entry:' || r.entry_id) AS member_id,
+       COUNT(*) OVER (PARTITION BY r.ref) AS rivals
+FROM ref r JOIN entry e ON e.id = r.entry_id LEFT JOIN joined j ON j.entry_id = r.entry_id
+WHERE (e.standing = 'in' OR j.user_id IS NOT NULL) AND e.id NOT IN (SELECT entry_id FROM unadded)
+"""
+# Where two have the same name, nobody can tell who is meant: none is put in, and none is taken out.
 _WANTED: Final = """
 CREATE TEMP TABLE wanted_member AS
-SELECT COALESCE(gj.user_id, 'entry:' || m.group_id) AS group_id,
-       COALESCE(mj.user_id, 'entry:' || r.entry_id) AS member_id
+SELECT COALESCE(gj.user_id, 'entry:' || m.group_id) AS group_id, n.member_id AS member_id, MIN(n.rivals) AS rivals
 FROM member m
 JOIN entry g ON g.id = m.group_id AND g.standing = 'in' LEFT JOIN joined gj ON gj.entry_id = m.group_id
-JOIN ref r ON r.ref = m.ref
-JOIN entry e ON e.id = r.entry_id LEFT JOIN joined mj ON mj.entry_id = r.entry_id
-WHERE (e.standing = 'in' OR mj.user_id IS NOT NULL) AND e.id NOT IN (SELECT entry_id FROM unadded)
-  AND g.id NOT IN (SELECT entry_id FROM unadded)
+JOIN named n ON n.ref = m.ref
+WHERE g.id NOT IN (SELECT entry_id FROM unadded)
+GROUP BY 1, 2
 """
 _ADDED: Final = """
 SELECT w.group_id, w.member_id FROM wanted_member w
 LEFT JOIN stored_member s ON s.group_id = w.group_id AND s.member_id = w.member_id
-WHERE s.group_id IS NULL ORDER BY 1, 2
+WHERE s.group_id IS NULL AND w.rivals = 1 ORDER BY 1, 2
 """
 _REMOVED: Final = """
 SELECT s.group_id, s.member_id FROM stored_member s
@@ -43,6 +50,8 @@ WHERE s.source IN ('ldap', 'entra') AND w.group_id IS NULL ORDER BY 1, 2
 
 def plan_members(workspace: Workspace, rules: SyncRules, output: Output) -> None:
     """Compare the members of all lists that take part."""
+    workspace.db.execute(_NAMED)
+    workspace.db.execute("CREATE INDEX temp.named_ref ON named (ref)")
     workspace.db.execute(_WANTED)
     workspace.db.execute("CREATE INDEX temp.wanted_pair ON wanted_member (group_id, member_id)")
     for group_id, members in _by_group(workspace, _ADDED):

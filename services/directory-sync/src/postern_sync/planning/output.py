@@ -13,11 +13,10 @@ _BATCH: Final = 500
 
 
 class Output:
-    """A plan in the making. `restored` are deleted users that come back in it."""
+    """A plan in the making."""
 
     def __init__(self, workspace: Workspace) -> None:
         self.counts = PlanCounts()
-        self.restored: set[str] = set()
         self._workspace = workspace
         self._items: list[tuple[str, str]] = []
         self._given_up: list[tuple[str]] = []

@@ -4,7 +4,7 @@ It depends on nothing but the workspace and the rules: not on the order in which
 other service.
 """
 
-from postern_sync.planning import claims, grouping, joining, known, members, users
+from postern_sync.planning import claims, grouping, joining, known, licensing, members, users
 from postern_sync.planning.output import Output
 from postern_sync.rules.entries import SyncRules
 from postern_sync.rules.plan import PlanCounts
@@ -17,9 +17,11 @@ def reconcile(workspace: Workspace, rules: SyncRules) -> PlanCounts:
     joining.set_standings(workspace, rules)
     joining.join(workspace, rules)
     claims.settle(workspace, rules)
-    in_use = users.count_stored(workspace, output)
+    licensing.share_out(workspace, rules, output)
+    licensing.find_deleted(workspace)
+    users.count_stored(workspace, output)
     users.plan_joined(workspace, rules, output)
-    users.plan_new(workspace, rules, output, None if rules.licences is None else rules.licences - in_use)
+    users.plan_new(workspace, rules, output)
     users.plan_missing(workspace, rules, output)
     users.report_out(workspace, output)
     output.flush()

@@ -6,12 +6,11 @@ from typing import Any, Final
 
 from postern_sync.planning.output import Output
 from postern_sync.rules.changes import Addresses, change_of
-from postern_sync.rules.entries import Entry, Mailbox, StoredUser, SyncRules
+from postern_sync.rules.entries import Entry, StoredUser, SyncRules
 from postern_sync.rules.plan import PlanItem
 from postern_sync.rules.standing import FOUND_WITHOUT_PRIMARY, directory_state, flag_reason
 from postern_sync.workspace import BATCH, Workspace, read_entry, read_user
 
-LICENCE: Final = "licence_limit"
 FAULT: Final = "unusable_value"
 
 _JOINED: Final = """
@@ -20,20 +19,18 @@ FROM joined j JOIN entry e ON e.id = j.entry_id JOIN stored s ON s.id = j.user_i
 WHERE e.id > ? ORDER BY e.id LIMIT ?
 """
 _NEW: Final = """
-SELECT e.id, e.standing, e.data, (SELECT group_concat(w.key, char(10)) FROM won w WHERE w.entry_id = e.id)
-FROM entry e WHERE e.standing = 'in' AND e.id NOT IN (SELECT entry_id FROM joined) AND e.id > ? ORDER BY e.id LIMIT ?
+SELECT e.id, r.user_id, e.data, (SELECT group_concat(w.key, char(10)) FROM won w WHERE w.entry_id = e.id)
+FROM entry e LEFT JOIN restoring r ON r.entry_id = e.id
+WHERE e.standing = 'in' AND e.id NOT IN (SELECT entry_id FROM joined)
+  AND e.id NOT IN (SELECT entry_id FROM unadded) AND e.id > ? ORDER BY e.id LIMIT ?
 """
 _MISSING: Final = """
 SELECT s.id, s.data, e.standing, e.data FROM stored s
 LEFT JOIN joined j ON j.user_id = s.id LEFT JOIN entry e ON e.id = j.entry_id
-WHERE (e.id IS NULL OR e.standing <> 'in') AND s.source IN ('ldap', 'entra') AND s.id > ? ORDER BY s.id LIMIT ?
+WHERE (e.id IS NULL OR e.standing <> 'in') AND s.source IN ('ldap', 'entra')
+  AND s.id NOT IN (SELECT user_id FROM ambiguous) AND s.id > ? ORDER BY s.id LIMIT ?
 """
 _OUT: Final = "SELECT id, standing, data FROM entry WHERE standing <> 'in' AND id > ? ORDER BY id LIMIT ?"
-_DELETED: Final = """
-SELECT id, 0 FROM deleted WHERE external_id = :id UNION ALL
-SELECT id, 1 FROM deleted WHERE immutable_id = :immutable_id UNION ALL
-SELECT id, 2 FROM deleted WHERE email_key = :key ORDER BY 2, 1 DESC
-"""
 
 
 def plan_joined(workspace: Workspace, rules: SyncRules, output: Output) -> None:
@@ -114,27 +111,17 @@ def _handed_over(workspace: Workspace, user: StoredUser, entry_id: str) -> set[s
     return {key for (key,) in workspace.rows(query, (*keys, entry_id))}
 
 
-def plan_new(workspace: Workspace, rules: SyncRules, output: Output, licences_left: int | None) -> None:
-    """Add those who are not here, as far as the licences go; the rest are known without being users."""
-    left = licences_left
-    for _entry_id, _found, entry_data, won in _pages(workspace, _NEW):
+def plan_new(workspace: Workspace, rules: SyncRules, output: Output) -> None:
+    """Add those who are not here, as far as the licences went, or give back those who were."""
+    for _entry_id, deleted, entry_data, won in _pages(workspace, _NEW):
         entry = read_entry(entry_data)
-        if entry.kind == "user" and left is not None:
-            if left <= 0:
-                output.skip(LICENCE, entry)
-                output.leave_out(entry, LICENCE)
-                workspace.db.execute("INSERT INTO unadded VALUES (?)", (entry.id,))
-                continue
-            left -= 1
-        _add(workspace, rules, output, entry, _addresses(entry, won))
+        _add(rules, output, entry, _addresses(entry, won), deleted)
         _report_faults(output, entry)
-    workspace.db.execute("DELETE FROM won WHERE entry_id IN (SELECT entry_id FROM unadded)")
 
 
-def _add(workspace: Workspace, rules: SyncRules, output: Output, entry: Entry, addresses: Addresses) -> None:
+def _add(rules: SyncRules, output: Output, entry: Entry, addresses: Addresses, deleted: str | None) -> None:
     assert addresses.primary is not None  # noqa: S101 - an entry whose primary address goes to another takes no part
     aliases = [mailbox for mailbox in addresses.aliases if mailbox.key != addresses.primary.key]
-    deleted = _deleted(workspace, output, entry, addresses.primary)
     values: dict[str, Any] = {
         "email": addresses.primary.address,
         "gain": [mailbox.address for mailbox in aliases],
@@ -157,16 +144,6 @@ def _add(workspace: Workspace, rules: SyncRules, output: Output, entry: Entry, a
         output.counts.restored += 1
     else:
         output.counts.added += 1
-
-
-def _deleted(workspace: Workspace, output: Output, entry: Entry, primary: Mailbox) -> str | None:
-    """The deleted user that the entry was: by identity first, then by address (BEHAVIOURS 1H 9); nobody twice."""
-    values = {"id": entry.id, "immutable_id": entry.immutable_id, "key": primary.key}
-    for user_id, _rank in workspace.db.execute(_DELETED, values).fetchall():
-        if user_id not in output.restored:
-            output.restored.add(user_id)
-            return str(user_id)
-    return None
 
 
 def plan_missing(workspace: Workspace, rules: SyncRules, output: Output) -> None:
@@ -223,20 +200,22 @@ def _is_joined(workspace: Workspace, entry_id: str) -> bool:
     return next(workspace.rows("SELECT 1 FROM joined WHERE entry_id = ?", (entry_id,)), None) is not None
 
 
-def count_stored(workspace: Workspace, output: Output) -> int:
-    """Fill the guard's denominators; how many licences are in use."""
+def count_stored(workspace: Workspace, output: Output) -> None:
+    """Fill the guard's denominators."""
     query = """SELECT COUNT(*) FROM stored
                WHERE source IN ('ldap', 'entra') AND json_extract(data, '$.state') = 'active' AND kind <> 'list'"""
     output.counts.directory_users = next(workspace.rows(query))[0]
-    output.counts.directory_aliases = next(workspace.rows("SELECT COUNT(*) FROM held WHERE is_directorys = 1"))[0]
+    query = """SELECT COUNT(*) FROM held h JOIN stored s ON s.id = h.user_id
+               WHERE h.is_directorys = 1 AND s.email_key <> h.key"""
+    output.counts.directory_aliases = next(workspace.rows(query))[0]
     output.counts.directory_members = next(workspace.rows("SELECT COUNT(*) FROM stored_member"))[0]
-    return int(next(workspace.rows("SELECT COUNT(*) FROM stored WHERE kind = 'user'"))[0])
 
 
 def _pages(workspace: Workspace, query: str) -> Iterator[tuple[Any, ...]]:
     """Rows in pages by their first column, so that writing between them disturbs nothing."""
     last = ""
     while True:
+        workspace.check()
         page = list(workspace.rows(query, (last, BATCH)))
         yield from page
         if len(page) < BATCH:

@@ -8,6 +8,7 @@ from postern_common.mongo import Mongo, Session, TenantScope
 
 Document = dict[str, Any]
 PAGE: Final = 1000
+PLAN_OLD: Final = "plan_too_old"
 
 
 class PlanStore:
@@ -59,10 +60,19 @@ class PlanStore:
             found[item["action"], item["state"]] = (items + 1, size + len(things))
         return found
 
-    async def leaves_flagged(self, session: Session) -> bool:
+    async def leave_removals(self, session: Session) -> None:
+        """Give up what is still to be taken away: the directory may have changed since it was read."""
+        query = {"run_id": self._run_id, "destructive": True, "state": "planned"}
+        await self._items.update_many(query, {"$set": {"state": "stale", "error": PLAN_OLD}}, session=session)
+
+    async def leaves_flagged(self) -> bool:
         """Whether somebody who is back could not be unflagged."""
-        query = {"run_id": self._run_id, "action": "unflag", "state": {"$in": ["stale", "failed"]}}
-        return await self._items.count(query, limit=1, session=session) > 0
+        query = {"run_id": self._run_id, "action": "unflag", "state": "failed"}
+        return await self._items.count(query, limit=1) > 0
+
+    async def has_error(self, error: str) -> bool:
+        """Whether an item was not applied for that reason."""
+        return await self._items.count({"run_id": self._run_id, "error": error}, limit=1) > 0
 
     async def count_done(self) -> int:
         """How many items need no more work."""

@@ -15,6 +15,7 @@ from typing import Any, Final
 
 import structlog
 
+from postern_common.directory_documents import QuestionDocument
 from postern_common.mongo import Mongo, Session
 from postern_sync.ending import Ending
 from postern_sync.plans.store import PlanStore
@@ -24,6 +25,7 @@ from postern_sync.rules.proof import Proof, doubt_of
 from postern_sync.runs.documents import PLAN_STALE, ended
 from postern_sync.runs.lease import Lease
 from postern_sync.runs.store import RunStore
+from postern_sync.schedule.store import DirectoryStore
 from postern_sync.source import ReadReport
 from postern_sync.workspace import Workspace
 
@@ -31,11 +33,13 @@ Document = dict[str, Any]
 BATCH: Final = 1000
 KEPT: Final = timedelta(days=30)
 EXAMPLES: Final = 20
+MAX_QUESTIONS: Final = 20
 UNREADABLE: Final = "the directory could not be read whole, so nothing was applied: {}"
 _HOLDS: Final = {
     "filter": "what is asked of the directory has changed since the last good run",
     "provider_switch": "the directory is another one than at the last good run",
     "first_run": "no run has read this directory whole before",
+    "referrals": "more parts of the directory lie on other servers than at the last good run",
 }
 
 log = structlog.get_logger(__name__)
@@ -60,6 +64,7 @@ class Planner:
         self._lease = lease
         self._ending = ending
         self._runs = RunStore(mongo)
+        self._directories = DirectoryStore(mongo)
         self._plan = PlanStore(mongo, lease.customer_id, lease.run_id)
 
     async def store(self, workspace: Workspace, planned: Planned) -> bool:
@@ -85,9 +90,19 @@ class Planner:
             return False
         fields |= {"phase": "applying", "outcome": _outcome(planned, verdict, held)}
         self._lease.note(items=total - sum(held.values()), applied=0)
-        await self._lease.transact(_nothing, fields)
+        await self._lease.transact(lambda session: self._note_question(planned, session), fields)
         log.info("plan_stored", items=total, held=sum(held.values()), is_complete=planned.proof.is_complete)
         return True
+
+    async def _note_question(self, planned: Planned, session: Session) -> None:
+        """Before anything is applied: whatever becomes of the run, users may come from its question."""
+        directory, last_good = planned.directory, planned.directory["last_good"]
+        question: QuestionDocument = {"provider": directory["provider"], "scope_hash": planned.scope}
+        asked = [one for one in directory.get("asked_since", ()) if one != question]
+        if last_good is not None and all(last_good[name] == value for name, value in question.items()):
+            return  # only what differs is held
+        noted = {"asked_since": [*asked, question][-MAX_QUESTIONS:]}
+        await self._directories.note_run(self._lease.customer_id, noted, session)
 
     async def _part(self, held: Counter[str]) -> str:
         run = self._lease.run
@@ -130,10 +145,6 @@ class Planner:
         }
 
 
-async def _nothing(_session: Session) -> None:
-    return
-
-
 def _verdict(planned: Planned) -> Verdict:
     """The guard's, or everything where the question was another one."""
     verdict = judge(planned.counts, planned.directory["guard"])
@@ -170,15 +181,22 @@ def _described(workspace: Workspace, planned: Planned, verdict: Verdict, held: C
 def _outcome(planned: Planned, verdict: Verdict, held: Counter[str]) -> Document:
     """How the run ends once the rest is applied, and what the directory's document gets then."""
     report, directory = planned.report, planned.directory
+    outcome: Document = {
+        "planned_at": planned.now,
+        "last_good": None,
+        "confirmed_at": None,
+        "doubt": doubt_of(report, planned.proof),
+        "delta": None,
+    }
     if not planned.proof.is_complete:
-        return {
-            "state": "incomplete",
-            "reason": "; ".join(planned.proof.reasons),
-            "last_good": None,
-            "doubt": doubt_of(report, planned.proof),
-            "delta": None,
-        }
-    # A plan that waits leaves the last good run what it was: else the next run would find nothing to hold.
+        return outcome | {"state": "incomplete", "reason": "; ".join(planned.proof.reasons)}
+    outcome["delta"] = report.delta
+    # A plan that waits leaves the last good run what it was: else the next run would find nothing to hold. What was
+    # doubted and is believed now stays believed for its approval. A hold of the guard's leaves no doubt about those who
+    # were flagged before.
+    if held:
+        outcome["confirmed_at"] = None if planned.proof.holds else planned.now
+        return outcome | {"state": "held", "reason": "; ".join(verdict.reasons)}
     last_good = {
         "run_id": None,
         "at": planned.now,
@@ -190,10 +208,4 @@ def _outcome(planned: Planned, verdict: Verdict, held: Counter[str]) -> Document
         "invocation_id": report.invocation_id,
         "usn": report.usn,
     }
-    return {
-        "state": "held" if held else "completed",
-        "reason": "; ".join(verdict.reasons) if held else None,
-        "last_good": None if held else last_good,
-        "doubt": None,
-        "delta": report.delta,
-    }
+    return outcome | {"state": "completed", "reason": None, "last_good": last_good, "doubt": None}

@@ -130,6 +130,7 @@ class StoredDeleted:
     """A deleted user who can be restored."""
 
     id: str
+    kind: Kind
     external_id: str | None
     immutable_id: str | None
     email_key: str

@@ -1,10 +1,12 @@
 """How many removals a run may make by itself (SPEC S16, BEHAVIOURS 3.2).
 
 The stricter of two peers' guards: a count and a percentage, of which the lower one counts, but never a limit below the
-floor. Going over a limit holds everything of that kind; what is at the limit passes.
+floor. Going over a limit holds everything of that kind; what is at the limit passes. Users, aliases and memberships
+have limits of their own; people change groups more often than addresses, and lose less by it.
 """
 
 from dataclasses import dataclass
+from typing import Final
 
 from postern_common.directory_documents import GuardDocument
 from postern_sync.rules.plan import PlanCounts, PlanItem
@@ -31,34 +33,33 @@ class Verdict:
 EVERYTHING = Verdict(flags=True, aliases=True, members=True)
 
 
-def limit_of_flags(directory_users: int, guard: GuardDocument) -> int | None:
-    """How many users may be flagged at once; None is any number. The percentage is of the directory's users here."""
-    by_percent = int(directory_users * guard["max_percent"] / 100)
-    limits = {
-        "off": None,
-        "count": guard["max_count"],
-        "percent": by_percent,
-        "both": min(guard["max_count"], by_percent),
-    }
-    limit = limits[guard["mode"]]
-    return None if limit is None else max(limit, guard["min_floor"])
+MEMBERS_PERCENT: Final = 25.0
+
+
+def limit(there_are: int, count: int, percent: float, guard: GuardDocument) -> int | None:
+    """How many of `there_are` may go at once by the guard's mode; None is any number."""
+    by_percent = int(there_are * percent / 100)
+    found = {"off": None, "count": count, "percent": by_percent, "both": min(count, by_percent)}[guard["mode"]]
+    return None if found is None else max(found, guard["min_floor"])
 
 
 def judge(counts: PlanCounts, guard: GuardDocument) -> Verdict:
-    """Compare what a plan takes away with what one run may."""
-    if guard["mode"] == "off":
-        return Verdict()
-    reasons = []
-    limit = limit_of_flags(counts.directory_users, guard)
-    flags = limit is not None and counts.flagged > limit
-    if flags:
-        reasons.append(f"{counts.flagged} users would be flagged; {limit} may be at once")
-    limit = max(guard["max_aliases"], guard["min_floor"])
-    aliases = counts.aliases_dropped > limit
-    if aliases:
-        reasons.append(f"{counts.aliases_dropped} aliases would be dropped; {limit} may be at once")
-    limit = max(guard["max_members"], guard["min_floor"])
-    members = counts.members_removed > limit
-    if members:
-        reasons.append(f"{counts.members_removed} members would be removed; {limit} may be at once")
-    return Verdict(flags, aliases, members, tuple(reasons))
+    """Compare what a plan takes away with what one run may. The percentages are of what the directory has here."""
+    share = guard["max_percent"]
+    reasons: list[str] = []
+
+    def is_over(number: int, most: int | None, what: str) -> bool:
+        if most is None or number <= most:
+            return False
+        reasons.append(f"{number} {what}; {most} may be at once")
+        return True
+
+    flags = limit(counts.directory_users, guard["max_count"], share, guard)
+    aliases = limit(counts.directory_aliases, guard["max_aliases"], share, guard)
+    members = limit(counts.directory_members, guard["max_members"], max(share, MEMBERS_PERCENT), guard)
+    return Verdict(
+        flags=is_over(counts.flagged, flags, "users would be flagged"),
+        aliases=is_over(counts.aliases_dropped, aliases, "aliases would be dropped"),
+        members=is_over(counts.members_removed, members, "members would be removed"),
+        reasons=tuple(reasons),
+    )

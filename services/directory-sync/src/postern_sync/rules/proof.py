@@ -1,19 +1,20 @@
 """Whether a read is proven whole, and whether its absences may count at once (SPEC S16, BEHAVIOURS 3.2).
 
 Without the proof nobody is flagged, and no approval overrides that. With it, absences that may come from a changed
-question (another filter, base DN, exception, option or provider) are held for approval, however few they are.
+question (another filter, base DN, exception, option or provider) are held for approval, however few they are; those
+that may come from parts of the directory moving to another server are, too.
 """
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from postern_common.directory_documents import DoubtDocument, LastGoodDocument, Provider
+from postern_common.directory_documents import DoubtDocument, LastGoodDocument, Provider, QuestionDocument
 from postern_sync.rules.report import ReadReport
 
-Hold = Literal["filter", "provider_switch", "first_run"]
+Hold = Literal["filter", "provider_switch", "first_run", "referrals"]
 OTHER_SERVER: Final = "other_server"
 REFERRALS: Final = "referrals"
 
@@ -37,9 +38,12 @@ def prove(
     provider: Provider,
     scope: str,
     doubt: DoubtDocument | None = None,
+    asked: Sequence[QuestionDocument] = (),
 ) -> Proof:
-    """Judge a read by its report, by the last good run, and by what the run before was in doubt about."""
-    return Proof(tuple(_lacks(report, last_good, provider, doubt)), _holds(last_good, provider, scope))
+    """Judge a read by its report, by the last good run, and by what the run before was in doubt about. `asked` are the
+    questions of runs since the last good one.
+    """
+    return Proof(tuple(_lacks(report, last_good, provider, doubt)), _holds(report, last_good, provider, scope, asked))
 
 
 def _lacks(
@@ -82,21 +86,33 @@ def _replica(report: ReadReport, last_good: LastGoodDocument, doubt: DoubtDocume
 
 
 def doubt_of(report: ReadReport, proof: Proof) -> DoubtDocument | None:
-    """What counts when the next run finds it again; None where something else was lacking, too.
+    """What counts when the next run finds it again; None where something else was lacking.
 
     A domain controller that is gone for good, or a new child domain, must not keep every later run from being proven.
     """
-    if not proof.reasons or not all(reason.startswith((OTHER_SERVER, REFERRALS)) for reason in proof.reasons):
+    if not all(reason.startswith((OTHER_SERVER, REFERRALS)) for reason in proof.reasons):
         return None
     return {"invocation_id": report.invocation_id, "usn": report.usn, "referrals": report.referrals}
 
 
-def _holds(last_good: LastGoodDocument | None, provider: Provider, scope: str) -> tuple[Hold, ...]:
+def _holds(
+    report: ReadReport,
+    last_good: LastGoodDocument | None,
+    provider: Provider,
+    scope: str,
+    asked: Sequence[QuestionDocument],
+) -> tuple[Hold, ...]:
     if last_good is None:
         return ("first_run",)
-    if last_good["provider"] != provider:
+    # Users whom a run under another question added are not missed at once by the one before either.
+    if any(one["provider"] != provider for one in (last_good, *asked)):
         return ("provider_switch",)
-    return () if last_good["scope_hash"] == scope else ("filter",)
+    holds: list[Hold] = []
+    if any(one["scope_hash"] != scope for one in (last_good, *asked)):
+        holds.append("filter")
+    if report.referrals > last_good["referrals"]:
+        holds.append("referrals")
+    return tuple(holds)
 
 
 def scope_hash(question: Mapping[str, Any], exceptions: Iterable[tuple[str, str]]) -> str:

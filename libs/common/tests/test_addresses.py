@@ -72,6 +72,7 @@ def test_case_15_an_apostrophe_is_allowed():
 @pytest.mark.spec("U4")
 def test_needless_quotes_do_not_make_another_mailbox():
     assert address_key('"ann"', "d.test") == address_key("Ann", "D.Test")
+    assert address_key("Zoe\u0308", "d.test") == address_key("zo\u00eb", "d.test")
 
 
 @pytest.mark.spec("U4")

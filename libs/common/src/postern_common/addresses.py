@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from ipaddress import ip_address
 from typing import Final
+from unicodedata import normalize
 
 import idna
 
@@ -174,8 +175,12 @@ def unquote_local(local: str) -> str:
 
 
 def address_key(local: str, ascii_domain: str) -> str:
-    """The comparison key of an address: unquoted, case-folded local part, `@`, lower-case A-label domain."""
-    return f"{unquote_local(local).casefold()}@{ascii_domain.lower()}"
+    """The comparison key of an address: unquoted, case-folded local part, `@`, lower-case A-label domain.
+
+    Letters with marks compare the same however they are composed (RFC 6532 3.1 wants NFC, and not all follow it).
+    """
+    folded = unquote_local(local).casefold()
+    return f"{folded if folded.isascii() else normalize('NFC', folded)}@{ascii_domain.lower()}"
 
 
 def strip_detail(local: str) -> str:

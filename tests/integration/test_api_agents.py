@@ -1,6 +1,9 @@
 """Agents: added, enrolled once, given new tokens, revoked; and what theirs does not open."""
 
+import asyncio
 import gzip
+import json
+import tracemalloc
 import zlib
 
 import pytest
@@ -208,8 +211,6 @@ async def test_what_is_unpacked_is_bounded_and_nobody_else_has_anything_unpacked
     ],
 )  # fmt: skip
 async def test_an_entry_holds_what_is_listed_and_nothing_else(api, change):
-    import json
-
     customer = await api.customer()
     _, token = await enrolled(api, customer)
     round_id = await begun(api, customer, token)
@@ -253,3 +254,66 @@ async def test_a_customer_has_so_many_agents_at_most(place):
         await api.post(f"{customer}/directory/agents", {"name": "three"}, expect=409)
         names = [one["name"] for one in (await api.get(f"{customer}/directory/agents")).json()["items"]]
         assert names == ["two", "one"]
+
+
+def hostile(kind):
+    """A page of some MiB that says little and would cost hundreds of times as much."""
+    if kind == "wrong items":
+        return b'{"removed": [%s]}' % b",".join([b"1"] * 90_000)
+    if kind == "unknown names":
+        return b'{"entries": [{%s}]}' % b",".join(b'"%x": 1' % number for number in range(90_000))
+    if kind == "unknown fields":
+        fields = {f"{number:x}": "" for number in range(90_000)}
+        return json.dumps({"entries": [ENTRY | {"fields": fields}]}).encode()
+    if kind == "empty lists":
+        return b'{"entries": [%s]}' % b",".join([b"[]"] * 2_500_000)
+    return b"[" * 150_000
+
+
+@pytest.mark.spec("L4")
+@pytest.mark.parametrize("kind", ["wrong items", "unknown names", "unknown fields", "empty lists", "depth"])
+async def test_a_page_costs_no_more_memory_than_its_text_warrants(api, kind):
+    customer = await api.customer()
+    _, token = await enrolled(api, customer)
+    round_id = await begun(api, customer, token)
+    page = hostile(kind)
+    tracemalloc.start()
+    try:
+        answer = await put_page(api, token, round_id, 0, page, expect=None)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert answer.status_code in {400, 413, 422}, answer.text[:300]
+    assert len(answer.content) < 20_000
+    assert peak < 6 * len(page) + 32 * MEBIBYTE
+
+
+@pytest.mark.spec("L4")
+async def test_a_round_is_bounded_by_what_it_is_unpacked(place):
+    async with running_api(place, api_max_agent_round_bytes=MEBIBYTE) as api:
+        customer = await api.customer()
+        _, token = await enrolled(api, customer)
+        round_id = await begun(api, customer, token)
+        page = b"{%s}" % (b" " * 600_000)
+        await put_page(api, token, round_id, 0, page)
+        await put_page(api, token, round_id, 1, page, expect=413)
+
+
+@pytest.mark.spec("L4")
+async def test_agents_that_wait_for_work_leave_room_for_everybody_else(place):
+    async with running_api(place, api_max_requests=12, api_agent_wait_seconds=20) as api:
+        customer = await api.customer()
+        tokens = [(await enrolled(api, customer, str(number)))[1] for number in range(4)]
+        polls = [
+            asyncio.create_task(api.get("/v1/agent/work?wait=20", token=token)) for token in tokens for _ in range(2)
+        ]
+        done, waiting = await asyncio.wait(polls, timeout=2)
+        assert {task.result().status_code for task in done} == {200}
+        assert len(waiting) == 3
+        await api.get(customer, expect=200)
+        for task in waiting:
+            task.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+        again = asyncio.create_task(api.get("/v1/agent/work?wait=20", token=tokens[0]))
+        assert not (await asyncio.wait([again], timeout=1))[0]
+        again.cancel()

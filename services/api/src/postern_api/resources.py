@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 from fastapi import Request
 
-from postern_api.agents.limits import Rates
+from postern_api.agents.limits import Rates, Room
 from postern_api.auth.passwords import Passwords
 from postern_api.settings import ApiSettings
 from postern_common import outbox
@@ -31,7 +31,7 @@ class Resources:
     """The shared parts; `kick` wakes the relay that publishes committed events.
 
     `verifications` counts, for each customer, the requests that wait here for a verifier's answer, `questions` those
-    that wait for a directory's; `agent_rates` counts how often agents call.
+    that wait for a directory's; `agent_rates` counts how often agents call, `agent_room` what they use at a time.
     """
 
     settings: ApiSettings
@@ -43,6 +43,7 @@ class Resources:
     verifications: Counter[str] = field(default_factory=Counter)
     questions: Counter[str] = field(default_factory=Counter)
     agent_rates: Rates = field(default_factory=Rates)
+    agent_room: Room = field(default_factory=Room)
 
     def now(self) -> datetime:
         """The time by this machine, as fine as the database keeps it."""

@@ -96,10 +96,10 @@ class ApiSettings(CommonSettings):
         8 * MEBIBYTE, ge=MEBIBYTE, le=64 * MEBIBYTE, description="Largest page of an agent, unpacked, in octets."
     )
     api_max_agent_round_bytes: int = Field(
-        1024 * MEBIBYTE,
+        2048 * MEBIBYTE,
         ge=MEBIBYTE,
         le=64 * 1024 * MEBIBYTE,
-        description="Largest sum of an agent's pages that wait for a run, packed, in octets.",
+        description="Largest sum of an agent's pages that wait for a run, unpacked, in octets.",
     )
     api_trusted_proxies: str = Field("", description="Proxies whose X-Forwarded-For is believed, comma separated.")
     api_own_mx_hosts: Annotated[tuple[str, ...], NoDecode] = Field(

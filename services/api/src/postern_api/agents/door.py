@@ -4,6 +4,7 @@ An agent is recognised before its body is looked at, so that nobody else has any
 door, and no other token opens this one.
 """
 
+import re
 import zlib
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from typing import Any, Final
 import structlog
 from fastapi import Depends, Request, Response
 from fastapi.routing import APIRoute
+from starlette.requests import ClientDisconnect
 
 from postern_api.agents.store import AgentAccess
 from postern_api.auth.keys import digest
@@ -27,6 +29,10 @@ CODE_PREFIX: Final = "penr_"
 VERSION_HEADER: Final = "X-Postern-Agent"
 MAX_VERSION: Final = 50
 _GZIP: Final = 16 + zlib.MAX_WBITS
+# A page of the agent's has half of that at most: 512 KiB, at three octets a value, beside one entry that is larger.
+MAX_VALUES: Final = 200_000
+# One that is not closed reaches to the end, so that the time stays even with the length.
+_STRINGS: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)', re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,14 +101,24 @@ async def count_failure(request: Request, resources: Resources) -> None:
 class _Unpacked(Request):
     """A request whose body may be packed with gzip; unpacked it is bounded."""
 
+    packed: bytes = b""
+
+    async def take(self) -> None:
+        """Have the body here as it came, however long that takes."""
+        try:
+            self.packed = await super().body()
+        except ClientDisconnect:
+            raise invalid("The body did not come whole.", "") from None
+        del self._body
+
     async def body(self) -> bytes:
         """The body as JSON."""
         if not hasattr(self, "_body"):
-            self._body = await self._plain()
+            self._body = self._plain(self.packed)
+            check_values(self._body)
         return self._body
 
-    async def _plain(self) -> bytes:
-        packed = await super().body()
+    def _plain(self, packed: bytes) -> bytes:
         encoding = self.headers.get("content-encoding", "identity").strip().lower()
         if encoding == "identity":
             return packed
@@ -127,8 +143,15 @@ def unpacked(packed: bytes, limit: int) -> bytes:
     return plain
 
 
+def check_values(plain: bytes) -> None:
+    """413 where JSON has more values than any page: taken apart they need far more memory than their text."""
+    bare = _STRINGS.sub(b"", plain)
+    if sum(map(bare.count, (b",", b"[", b"{"))) > MAX_VALUES:
+        raise Problem("body-too-large", f"A page may have {MAX_VALUES} values at most.", status=413)
+
+
 class AgentRoute(APIRoute):
-    """A route for agents: recognised first, then its body is unpacked."""
+    """A route for agents: recognised first, then its body is unpacked, a few at a time."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """Wrap the route's handler."""
@@ -136,6 +159,11 @@ class AgentRoute(APIRoute):
 
         async def handle(request: Request) -> Response:
             await agent_of(request)
-            return await handler(_Unpacked(request.scope, request.receive))
+            if request.method == "GET":
+                return await handler(request)
+            sent = _Unpacked(request.scope, request.receive)
+            await sent.take()
+            async with resources_of(request).agent_room.bodies:
+                return await handler(sent)
 
         return handle

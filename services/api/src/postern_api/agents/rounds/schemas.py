@@ -1,9 +1,9 @@
 """Bodies of what agents are asked and send. What may be sent is all here, and `docs/agent.md` lists it (SPEC L4)."""
 
 from datetime import datetime
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, get_args
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, FailFast, Field, StringConstraints
 
 from postern_api.agents.schemas import EXAMPLE_QUESTION, EXAMPLE_ROUND, EXAMPLE_RUN
 from postern_api.http.schemas import EXAMPLE_TIME, Input, Output
@@ -19,6 +19,13 @@ def _plain(value: str) -> str:
     """No half of a surrogate pair and no NUL: neither can be stored or hashed."""
     if any(char == "\0" or "\ud800" <= char <= "\udfff" for char in value):
         raise ValueError("this is no valid Unicode text")
+    return value
+
+
+def _few(value: object) -> object:
+    """No more than there are names: each unknown one would be told."""
+    if isinstance(value, dict) and len(value) > len(get_args(FieldName)):
+        raise ValueError("there are more names than are known here")
     return value
 
 
@@ -87,7 +94,7 @@ class NewRound(Input):
     upload_id: UploadId = Field(
         description="Names what is sent: under another one all pages begin anew.", examples=[EXAMPLE_UPLOAD]
     )
-    known: list[Id] = Field(
+    known: Annotated[list[Id], FailFast()] = Field(
         default_factory=list, max_length=4, description="Rounds whose state the agent still has.",
         examples=[[EXAMPLE_ROUND]],
     )  # fmt: skip
@@ -114,14 +121,20 @@ class SentEntry(Input):
     kind: Literal["user", "shared", "resource", "list", "public_folder"] = Field(
         description="What it is.", examples=["user"]
     )
-    is_disabled: bool = Field(description="Whether the account is switched off.", examples=[False])
+    is_disabled: bool = Field(strict=True, description="Whether the account is switched off.", examples=[False])
     primary: Text | None = Field(description="Its primary address.", examples=["ann.lee@example.com"])
-    aliases: list[Text] = Field(
+    aliases: Annotated[list[Text], FailFast()] = Field(
         max_length=MAX_ITEMS, description="Its further addresses.", examples=[["ann@example.com"]]
     )
-    fields: dict[FieldName, Value] = Field(description="Names, phones and notes.", examples=[{"first_name": "Ann"}])
-    refs: list[Ref] = Field(max_length=100, description="What groups name it by.", examples=[[EXAMPLE_DN]])
-    faults: list[Text] = Field(max_length=100, description="Values that are no addresses.", examples=[[]])
+    fields: Annotated[dict[FieldName, Value], BeforeValidator(_few)] = Field(
+        description="Names, phones and notes.", examples=[{"first_name": "Ann"}]
+    )
+    refs: Annotated[list[Ref], FailFast()] = Field(
+        max_length=100, description="What groups name it by.", examples=[[EXAMPLE_DN]]
+    )
+    faults: Annotated[list[Text], FailFast()] = Field(
+        max_length=100, description="Values that are no addresses.", examples=[[]]
+    )
     excluded: Text | None = Field(description="Why it is left out.", examples=[None])
     removed: None = Field(None, description="Always null.", examples=[None])
 
@@ -130,22 +143,26 @@ class MemberChanges(Input):
     """What changed of a group's members; in a full round what there is."""
 
     group_id: Id = Field(description="The group's identity.", examples=[EXAMPLE_ENTRY])
-    added: list[Ref] = Field(
+    added: Annotated[list[Ref], FailFast()] = Field(
         default_factory=list, max_length=MAX_ITEMS, description="By name.", examples=[[EXAMPLE_DN]]
     )
-    removed: list[Ref] = Field(default_factory=list, max_length=MAX_ITEMS, description="By name.", examples=[[]])
+    removed: Annotated[list[Ref], FailFast()] = Field(
+        default_factory=list, max_length=MAX_ITEMS, description="By name.", examples=[[]]
+    )
 
 
 class SentPage(Input):
     """A part of what was read, or of what changed."""
 
-    entries: list[SentEntry] = Field(
+    entries: Annotated[list[SentEntry], FailFast()] = Field(
         default_factory=list, max_length=MAX_ITEMS, description="Entries that are new or changed."
     )
-    removed: list[Id] = Field(
+    removed: Annotated[list[Id], FailFast()] = Field(
         default_factory=list, max_length=MAX_ITEMS, description="Entries that are gone.", examples=[[]]
     )
-    members: list[MemberChanges] = Field(default_factory=list, max_length=MAX_ITEMS, description="Members of groups.")
+    members: Annotated[list[MemberChanges], FailFast()] = Field(
+        default_factory=list, max_length=MAX_ITEMS, description="Members of groups."
+    )
 
 
 class PageQuery(BaseModel):
@@ -160,7 +177,9 @@ class SentReport(Input):
     """How the reading went: whether it was whole is judged by it."""
 
     base_readable: bool = Field(description="Whether the base entry could be read.", examples=[True])
-    problems: list[Text] = Field(max_length=50, description="Why something may be missing.", examples=[[]])
+    problems: Annotated[list[Text], FailFast()] = Field(
+        max_length=50, description="Why something may be missing.", examples=[[]]
+    )
     referrals: int = Field(ge=0, le=10_000_000, description="Parts on other servers.", examples=[0])
     attribute_errors: int = Field(ge=0, le=10_000_000, description="Entries not read in full.", examples=[0])
     invocation_id: Text | None = Field(description="Names the domain controller.", examples=[None])
@@ -216,7 +235,9 @@ class SentCertificate(Input):
     issuer: Text | None = Field(None, description="Who issued it.", examples=["CN=Example CA"])
     not_before: Text | None = Field(None, description="From when it holds.", examples=[EXAMPLE_TIME])
     not_after: Text | None = Field(None, description="How long it holds.", examples=[EXAMPLE_TIME])
-    names: list[Text] = Field(default_factory=list, max_length=100, description="Names in it.", examples=[["dc1"]])
+    names: Annotated[list[Text], FailFast()] = Field(
+        default_factory=list, max_length=100, description="Names in it.", examples=[["dc1"]]
+    )
     fingerprint: Text | None = Field(None, description="Its SHA-256.", examples=["3f2a"])
     reason: Text | None = Field(None, description="Why it is not trusted.", examples=[None])
 
@@ -228,18 +249,24 @@ class SeenEntry(Input):
     kind: Literal["user", "group", "alias"] = Field(description="What it is.", examples=["user"])
     name: Ref = Field(description="Its DN.", examples=["CN=Ann Lee,OU=Staff,DC=example,DC=com"])
     address: Text | None = Field(description="Its address.", examples=["ann.lee@example.com"])
-    aliases: list[Text] = Field(max_length=MAX_ITEMS, description="Further addresses.", examples=[["ann@example.com"]])
+    aliases: Annotated[list[Text], FailFast()] = Field(
+        max_length=MAX_ITEMS, description="Further addresses.", examples=[["ann@example.com"]]
+    )
 
 
 class SentAnswer(Input):
     """The answer to a test or a look at entries."""
 
     ok: bool = Field(description="Whether the directory could be read.", examples=[True])
-    steps: list[SentStep] = Field(default_factory=list, max_length=50, description="The steps of a test.")
+    steps: Annotated[list[SentStep], FailFast()] = Field(
+        default_factory=list, max_length=50, description="The steps of a test."
+    )
     found: SentFound | None = Field(None, description="What a test counted.")
     certificate: SentCertificate | None = Field(None, description="The server's certificate.")
-    warnings: list[Text] = Field(
+    warnings: Annotated[list[Text], FailFast()] = Field(
         default_factory=list, max_length=50, description="What should be looked at.", examples=[[]]
     )
-    entries: list[SeenEntry] = Field(default_factory=list, max_length=1000, description="Entries that were found.")
+    entries: Annotated[list[SeenEntry], FailFast()] = Field(
+        default_factory=list, max_length=1000, description="Entries that were found."
+    )
     truncated: bool = Field(False, description="Whether there are more.", examples=[False])

@@ -52,8 +52,11 @@ class Rounds:
             found = await self._work(query)
             return nothing if found is None and await is_gone() else found
 
-        seconds = min(float(query.wait), self._resources.settings.api_agent_wait_seconds)
-        return await first_of(look, seconds, longest=LOOK_SECONDS) or nothing
+        settings = self._resources.settings
+        most = max(1, settings.api_max_requests // 4)
+        with self._resources.agent_room.waiting(self._agent.id, most) as has_room:
+            seconds = min(float(query.wait), settings.api_agent_wait_seconds) if has_room else 0.0
+            return await first_of(look, seconds, longest=LOOK_SECONDS) or nothing
 
     async def _work(self, query: WorkQuery) -> Work | None:
         now = self._resources.now()
@@ -117,7 +120,8 @@ class Rounds:
                 return
             if number > found["pages"]:
                 raise _out_of_step("A page before this one is missing.", found["pages"])
-            octets = found["octets"] + len(body.packed)
+            # Packed they may be a thousandth of what the run has to lay out.
+            octets = found["octets"] + max(len(body.packed), len(body.plain))
             if octets > settings.api_max_agent_round_bytes:
                 raise Problem("body-too-large", "The directory is larger than what is taken.", status=413)
             changes = {

@@ -2,7 +2,10 @@
 
 import pytest
 
+from postern_sync.planning.reconcile import reconcile
 from postern_sync.rules.entries import StoredDeleted
+from postern_sync.source import Cancelled
+from postern_sync.workspace import Workspace
 from tests.servers.sync_model import entry, plan, rules, user
 
 
@@ -87,3 +90,14 @@ def test_where_two_people_have_the_name_that_a_group_uses_none_is_put_in_and_non
     assert found.items == []
     one_left = plan([entries[0], entries[2]], stored, members=members)
     assert one_left.of("add_members")[0].change["members"] == ["usr_a"]
+
+
+@pytest.mark.spec("S17")
+def test_a_run_that_is_called_off_stops_while_it_plans():
+    stopped = False
+    workspace = Workspace(is_cancelled=lambda: stopped)
+    workspace.put([entry("ann")])
+    stopped = True
+    with pytest.raises(Cancelled):
+        reconcile(workspace, rules())
+    workspace.close()

@@ -49,6 +49,13 @@ _PRIMARIES: Final = _CLAIMS.format(
 _ALIASES: Final = _CLAIMS.format(which="(c.is_primary = 0 OR p.moves = 0) AND c.key NOT IN (SELECT key FROM won)")
 
 
+_HANDED_OVER: Final = """
+INSERT INTO handed SELECT w.key, h.user_id, COALESCE(j.user_id, 'entry:' || w.entry_id)
+FROM won w JOIN held h ON h.key = w.key LEFT JOIN joined j ON j.entry_id = w.entry_id
+WHERE j.user_id IS NULL OR j.user_id <> h.user_id
+"""
+
+
 def settle(workspace: Workspace, rules: SyncRules) -> None:
     """Fill the table of winners, and note who was refused what."""
     workspace.db.execute("DROP TABLE IF EXISTS part")
@@ -58,18 +65,27 @@ def settle(workspace: Workspace, rules: SyncRules) -> None:
     _settle_aliases(workspace, rules)
 
 
+def note_handed_over(workspace: Workspace) -> None:
+    """Note who gets which address from whom, once it is decided who becomes a user."""
+    workspace.db.execute("DELETE FROM handed")
+    workspace.db.execute(_HANDED_OVER)
+
+
 def _settle_primaries(workspace: Workspace) -> None:
     refused: list[tuple[str, str, str | None, str]] = []
     while True:  # each round adds to those who keep theirs, so it ends
         workspace.db.execute("DELETE FROM won")
         refused = []
         keepers = []
+        won: list[tuple[str, str, int]] = []
         for key, claims, ruling in _rulings(workspace, _PRIMARIES, ownership.rule_primary):
             if ruling.winner is not None:
-                workspace.db.execute("INSERT INTO won VALUES (?, ?, 1)", (key, ruling.winner))
+                won.append((key, ruling.winner, 1))
+                _write(workspace, won, at_least=BATCH)
             losers = [claim for claim in claims if claim.entry_id != ruling.winner]
             refused += [(claim.entry_id, key, claim.user_id, ruling.refusal) for claim in losers]
             keepers += [(claim.entry_id,) for claim in losers if claim.user_id is not None]
+        _write(workspace, won)
         if not keepers:
             break
         workspace.db.executemany("INSERT OR IGNORE INTO kept VALUES (?)", keepers)
@@ -88,6 +104,7 @@ def _settle_aliases(workspace: Workspace, rules: SyncRules) -> None:
                JOIN won w ON w.key = c.key WHERE w.entry_id <> c.entry_id AND (c.is_primary = 0 OR p.moves = 0)"""
     for key, entry_id, _winner in list(workspace.rows(query)):
         _note(workspace, ownership.ALIAS_IS_PRIMARY, entry_id, key)
+    won: list[tuple[str, str, int]] = []
     for key, claims, ruling in _rulings(workspace, _ALIASES, ownership.rule_alias):
         domain = key.rpartition("@")[2]
         if key in rules.excepted_keys or domain not in rules.managed:
@@ -96,10 +113,21 @@ def _settle_aliases(workspace: Workspace, rules: SyncRules) -> None:
                     _note(workspace, "alias_domain_unmanaged", claim.entry_id, key)
             continue
         if ruling.winner is not None:
-            workspace.db.execute("INSERT OR IGNORE INTO won VALUES (?, ?, 0)", (key, ruling.winner))
+            won.append((key, ruling.winner, 0))
+            _write(workspace, won, at_least=BATCH)
         for claim in claims:
             if claim.entry_id != ruling.winner:
                 _note(workspace, ruling.refusal, claim.entry_id, key)
+    _write(workspace, won)
+
+
+def _write(workspace: Workspace, won: list[tuple[str, str, int]], *, at_least: int = 0) -> None:
+    """Write winners once there are so many: what is decided of other addresses does not depend on them."""
+    if len(won) >= at_least:
+        workspace.db.execute("BEGIN")
+        workspace.db.executemany("INSERT OR IGNORE INTO won VALUES (?, ?, ?)", won)
+        workspace.db.execute("COMMIT")
+        won.clear()
 
 
 def _rulings(workspace: Workspace, query: str, rule: _Rule) -> Iterator[tuple[str, Sequence[Claim], Ruling]]:

@@ -9,12 +9,7 @@ from typing import Final
 
 from postern_sync.workspace import Workspace
 
-# The new owner of an address and the stored user that has it now.
-_HANDED_OVER: Final = """
-SELECT DISTINCT COALESCE(j.user_id, 'entry:' || w.entry_id), h.user_id
-FROM won w JOIN held h ON h.key = w.key LEFT JOIN joined j ON j.entry_id = w.entry_id
-WHERE j.user_id IS NULL OR j.user_id <> h.user_id
-"""
+_HANDED_OVER: Final = "SELECT DISTINCT new_owner, user_id FROM handed"
 # Users first, then what needs them to be there: members, and addresses that are known without a user.
 _ORDER: Final = """
 SELECT seq, node, json_extract(data, '$.action') IN ('add_members', 'remove_members', 'know', 'forget') FROM item

@@ -18,6 +18,7 @@ def reconcile(workspace: Workspace, rules: SyncRules) -> PlanCounts:
     joining.join(workspace, rules)
     claims.settle(workspace, rules)
     licensing.share_out(workspace, rules, output)
+    claims.note_handed_over(workspace)
     licensing.find_deleted(workspace)
     users.count_stored(workspace, output)
     users.plan_joined(workspace, rules, output)

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from postern_sync.planning.output import Output
-from postern_sync.rules.changes import Addresses, change_of
+from postern_sync.rules.changes import Addresses, Change, change_of
 from postern_sync.rules.entries import Entry, StoredUser, SyncRules
 from postern_sync.rules.plan import PlanItem
 from postern_sync.rules.standing import FOUND_WITHOUT_PRIMARY, directory_state, flag_reason
@@ -14,7 +14,8 @@ from postern_sync.workspace import BATCH, Workspace, read_entry, read_user
 FAULT: Final = "unusable_value"
 
 _JOINED: Final = """
-SELECT e.id, e.standing, e.data, s.data, (SELECT group_concat(w.key, char(10)) FROM won w WHERE w.entry_id = e.id)
+SELECT e.id, e.standing, e.data, s.data, (SELECT group_concat(w.key, char(10)) FROM won w WHERE w.entry_id = e.id),
+       (SELECT group_concat(h.key, char(10)) FROM handed h WHERE h.user_id = s.id)
 FROM joined j JOIN entry e ON e.id = j.entry_id JOIN stored s ON s.id = j.user_id
 WHERE e.id > ? ORDER BY e.id LIMIT ?
 """
@@ -35,11 +36,12 @@ _OUT: Final = "SELECT id, standing, data FROM entry WHERE standing <> 'in' AND i
 
 def plan_joined(workspace: Workspace, rules: SyncRules, output: Output) -> None:
     """Update those who are in both."""
-    for _entry_id, found, entry_data, user_data, won in _pages(workspace, _JOINED):
+    for _entry_id, found, entry_data, user_data, won, handed in _pages(workspace, _JOINED):
         if found != "in" and found not in FOUND_WITHOUT_PRIMARY:
             continue
         entry, user = read_entry(entry_data), read_user(user_data)
-        _update(workspace, rules, output, entry, user, _addresses(entry, won))
+        change = change_of(user, entry, _addresses(entry, won), rules, _keys(handed))
+        _update(output, entry, user, change)
         _report_faults(output, entry)
         if found in FOUND_WITHOUT_PRIMARY:
             output.skip(found, entry)
@@ -52,18 +54,18 @@ def _report_faults(output: Output, entry: Entry) -> None:
 
 
 def _addresses(entry: Entry, won: str | None) -> Addresses:
-    keys = set(won.split("\n")) if won else set()
+    keys = _keys(won)
     primary = entry.primary if entry.primary is not None and entry.primary.key in keys else None
     mailboxes = (entry.primary, *entry.aliases)
     aliases = tuple(box for box in mailboxes if box is not None and box.key in keys)
     return Addresses(primary, aliases)
 
 
-def _update(
-    workspace: Workspace, rules: SyncRules, output: Output, entry: Entry, user: StoredUser, addresses: Addresses
-) -> None:
-    handed_over = _handed_over(workspace, user, entry.id)
-    change = change_of(user, entry, addresses, rules, handed_over)
+def _keys(text: str | None) -> set[str]:
+    return set(text.split("\n")) if text else set()
+
+
+def _update(output: Output, entry: Entry, user: StoredUser, change: Change) -> None:
     common: dict[str, Any] = {"user_id": user.id, "entry_id": entry.id, "version": user.version}
     label = user.primary.address
     if change.updates:
@@ -101,14 +103,6 @@ def _update(
         output.counts.unflagged += 1
     if not (change.updates or change.drop or change.unflag):
         output.counts.unchanged += 1
-
-
-def _handed_over(workspace: Workspace, user: StoredUser, entry_id: str) -> set[str]:
-    """Which of the user's addresses another entry gets in this plan."""
-    keys = (user.primary.key, *(alias.mailbox.key for alias in user.aliases))
-    marks = ", ".join("?" * len(keys))
-    query = f"SELECT key FROM won WHERE key IN ({marks}) AND entry_id <> ?"  # noqa: S608 - question marks
-    return {key for (key,) in workspace.rows(query, (*keys, entry_id))}
 
 
 def plan_new(workspace: Workspace, rules: SyncRules, output: Output) -> None:

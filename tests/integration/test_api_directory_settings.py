@@ -99,7 +99,9 @@ async def test_a_mistake_in_ldap_settings_names_its_field(api, field, value):
 async def test_other_mistakes_are_named_too(api):
     customer = await api.customer()
     await refused(api, customer, "/ldap/attributes/shoe_size", ldap=ldap(attributes={"shoe_size": "x"}))
-    await refused(api, customer, "/ldap/attributes/notes", ldap=ldap(attributes={"notes": "a b"}))
+    for name in ("a b", "unicodePwd", "userPassword;lang-en", "2.5.4.35"):
+        await refused(api, customer, "/ldap/attributes/notes", ldap=ldap(attributes={"notes": name}))
+    await refused(api, customer, "/ldap/user_filter", ldap=ldap(user_filter="(&(cn=*)(userPassword=a*))"))
     for port in (0, 65536, "636", 1.5, True):
         await refused(api, customer, "/ldap/port", ldap=ldap(port=port))
     await refused(api, customer, "/ldap", ldap=None)

@@ -3,6 +3,7 @@
 import pytest
 
 from postern_common.ldap_filter import MAX_DEPTH, FilterError, check_filter
+from postern_common.ldap_secrets import secret_attribute, secret_compared
 
 
 @pytest.mark.spec("S11")
@@ -45,3 +46,20 @@ def test_deep_nesting_ends():
     check_filter("(!" * inner + "(a=b)" + ")" * inner)
     with pytest.raises(FilterError):
         check_filter("(!" * 5000 + "(a=b)" + ")" * 5000)
+
+
+@pytest.mark.spec("L4")
+def test_secrets_are_known_by_their_names_and_nothing_else_is_taken_for_one():
+    secrets = (
+        "userPassword", "unicodePwd", "sambaNTPassword", "krbPrincipalKey", "ipaNTHash", "ms-Mcs-AdmPwd", "olcRootPW",
+        "msLAPS-EncryptedPasswordHistory", "supplementalCredentials", "userPassword;binary", "2.5.4.35", "pwdHistory",
+    )  # fmt: skip
+    assert [name for name in secrets if not secret_attribute(name)] == []
+    plain = (
+        "mail", "proxyAddresses", "pwdAccountLockedTime", "pwdLastSet", "badPwdCount", "passwordExpirationTime", "uid",
+        "sshPublicKey", "company", "extensionAttribute1", "msDS-UserPasswordExpiryTimeComputed", "memberOf",
+    )  # fmt: skip
+    assert [name for name in plain if secret_attribute(name)] == []
+    assert secret_compared("(&(mail=*)(!(userAccountControl:1.2.840.113556.1.4.803:=2))(cn=userPassword=))") is None
+    for text in ("(|(cn=a)(userPassword>=a))", "(unicodePwd:dn:=a)", "(:caseExactMatch:=a)", "(!(1.2.3=*))"):
+        assert secret_compared(text) is not None, text

@@ -10,7 +10,8 @@ import httpx2
 import pytest
 
 from postern_sync.agent.adapters.server import Refused, Revoked, Server, Unreachable
-from postern_sync.agent.config import AgentConfig, read_secret, write_secret
+from postern_sync.agent.config import AgentConfig, LdapConfig, read_secret, write_secret
+from postern_sync.agent.directory import Directory
 from postern_sync.agent.loop import Agent
 from postern_sync.agent.rounds import Backoff, Rounds
 from postern_sync.agent.state import State
@@ -240,3 +241,25 @@ async def test_a_token_that_was_renewed_under_way_is_no_revocation(tmp_path):
 
     async with Server(config, "pagt_old", httpx2.MockTransport(answer)) as server:
         assert await server.work([]) == NOTHING
+
+
+@pytest.mark.spec("L4")
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"attributes": {"notes": "unicodePwd"}}, {"attributes": {"mail": "mail", "company": "2.5.4.35"}},
+        {"user_filter": "(sambaNTPassword=0*)"}, {"group_filter": "(|(cn=a)(:2.5.13.18:=x))"},
+    ],
+)  # fmt: skip
+async def test_secrets_are_not_read_whoever_asks(state, asked):
+    plain = {
+        "preset": "ad", "base_dn": "dc=test", "user_filter": "(!(pwdLastSet=0))", "group_filter": "", "attributes": {},
+        "primary_from_upn": False, "page_size": 500, "include_hidden": True, "include_public_folders": False,
+    }  # fmt: skip
+    directory = Directory(LdapConfig(host="localhost", port=1))
+    for settings, step in ((plain, "connect"), (plain | asked, "agent")):
+        with pytest.raises(SourceFailed) as failed:
+            await directory.read(settings, state)
+        assert failed.value.step == step
+    with pytest.raises(SourceFailed, match="secrets"):
+        await directory.answer("browse", plain | asked, {"kind": "user", "search": "a", "limit": 1})

@@ -9,10 +9,10 @@ from typing import Final
 
 MAX_DEPTH: Final = 50
 _NAME: Final = r"(?:[A-Za-z][A-Za-z0-9-]*|(?:0|[1-9][0-9]*)(?:\.(?:0|[1-9][0-9]*))+)"
-_ATTRIBUTE: Final = rf"{_NAME}(?:;[A-Za-z0-9-]+)*"
+ATTRIBUTE: Final = rf"{_NAME}(?:;[A-Za-z0-9-]+)*"
 # RFC 4515 3: attr "=" with or without "*", ">=", "<=", "~=", or an extensible match with dn and matching rule.
 _HEAD: Final = re.compile(
-    rf"(?P<equal>{_ATTRIBUTE}=)|{_ATTRIBUTE}[<>~]=|{_ATTRIBUTE}(?::[Dd][Nn])?(?::{_NAME})?:=|(?::[Dd][Nn])?:{_NAME}:="
+    rf"(?P<equal>{ATTRIBUTE}=)|{ATTRIBUTE}[<>~]=|{ATTRIBUTE}(?::[Dd][Nn])?(?::{_NAME})?:=|(?::[Dd][Nn])?:{_NAME}:="
 )
 _VALUE: Final = re.compile(r"(?:[^\x00()*\\]|\\[0-9A-Fa-f]{2})*")
 

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from postern_common.directory_documents import LdapDocument
 from postern_common.ldap_filter import FilterError
+from postern_common.ldap_secrets import secret_asked
 from postern_common.netguard import NetGuard
 from postern_sync.adapters.ldap.browse import browse
 from postern_sync.adapters.ldap.factory import ldap_source, mapping_of
@@ -24,6 +25,7 @@ ANYWHERE: Final = NetGuard([IPv4Network("0.0.0.0/0"), IPv6Network("::/0")])
 ANSWER_SECONDS: Final = 15.0
 _UNKNOWN_PRESET: Final = "The server asks for a kind of directory that this version of the agent does not know."
 _NO_BASE: Final = "The base DN is given neither by the server nor in the agent's settings."
+_SECRET: Final = "The server asks for {}, which may hold secrets; the agent does not read it."
 _LOCAL: Final = "The agent's own settings cannot be used; its log tells why."
 
 
@@ -45,6 +47,9 @@ class Directory:
         config = self._config
         if settings["preset"] not in PRESETS:
             raise SourceFailed("agent", _UNKNOWN_PRESET)
+        asked = secret_asked(settings["attributes"], settings["user_filter"], settings["group_filter"])
+        if asked is not None:
+            raise SourceFailed("agent", _SECRET.format(asked))
         base_dn = settings["base_dn"] or config.base_dn
         if not base_dn:
             raise SourceFailed("base_dn", _NO_BASE)

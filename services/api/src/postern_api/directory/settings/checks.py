@@ -14,6 +14,7 @@ from postern_api.sites.hosts import parse_host
 from postern_common.addresses import parse_domain
 from postern_common.errors import Rejected
 from postern_common.ldap_filter import FilterError, check_filter
+from postern_common.ldap_secrets import secret_attribute, secret_compared
 from postern_common.netguard import NetGuard
 
 Document = dict[str, Any]
@@ -79,6 +80,8 @@ def _check_filter(text: str, pointer: str) -> None:
             check_filter(text)
         except FilterError as error:
             raise invalid(f"This is no LDAP filter: {error}.", pointer) from None
+        if (name := secret_compared(text)) is not None:
+            raise invalid(f"Secrets are not compared: {name}.", pointer)
 
 
 def _check_attributes(names: dict[str, str]) -> None:
@@ -88,6 +91,8 @@ def _check_attributes(names: dict[str, str]) -> None:
             raise invalid(f"There is no such name; there are {', '.join(ATTRIBUTES)}.", pointer)
         if theirs and not ldap_names.is_attribute(theirs):
             raise invalid("This is no attribute's name.", pointer)
+        if theirs and secret_attribute(theirs):
+            raise invalid("This attribute may hold secrets, which are not read.", pointer)
 
 
 def entra_fields(body: EntraInput) -> Document:

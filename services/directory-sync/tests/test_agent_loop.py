@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import sqlite3
 import time
 from typing import cast
 
@@ -263,3 +264,62 @@ async def test_secrets_are_not_read_whoever_asks(state, asked):
         assert failed.value.step == step
     with pytest.raises(SourceFailed, match="secrets"):
         await directory.answer("browse", plain | asked, {"kind": "user", "search": "a", "limit": 1})
+
+
+@pytest.mark.spec("L4")
+async def test_work_that_cannot_be_begun_yet_is_not_asked_for_in_a_rush(state, tmp_path, quick):
+    server, directory = FakeServer(wanted(), *[wanted("run_2")] * 5, *[NOTHING] * 5), FakeDirectory()
+    directory.may.clear()
+    async with at_work(agent_of(server, state, directory, tmp_path)):
+        await eventually_async(lambda: not server.works)
+        assert len([pause for pause in quick if pause >= 3]) >= 9
+        assert directory.reads == 1
+
+
+@pytest.mark.spec("L4")
+async def test_an_answer_that_is_refused_is_not_given_again_and_again(state, tmp_path):
+    server = FakeServer(question(), NOTHING, NOTHING)
+
+    async def refuse(_question_id, _answer):
+        raise Refused(422, "no")
+
+    server.answer = refuse
+    async with at_work(agent_of(server, state, FakeDirectory(), tmp_path)):
+        await eventually_async(lambda: not server.works)
+        await eventually_async(lambda: "req_1" in server.asked[-1])
+
+
+@pytest.mark.spec("L4")
+@pytest.mark.parametrize("code", [sqlite3.SQLITE_FULL, sqlite3.SQLITE_CORRUPT])
+async def test_a_state_that_cannot_be_used_ends_the_run_with_that_reason(state, tmp_path, code):
+    state.note("base_round", "rnd_0")
+    server, directory = FakeServer(wanted(), NOTHING), FakeDirectory()
+
+    async def read(settings, reading):
+        error = sqlite3.DatabaseError("the disk")
+        error.sqlite_errorcode = code
+        raise error
+
+    directory.read = read
+    async with at_work(agent_of(server, state, directory, tmp_path)):
+        await eventually_async(lambda: server.failures)
+    assert server.failures == [("rnd_1", "agent", "The agent cannot use its own state: the disk.")]
+    assert server.finished == []
+    state.put([entry("ann", "ann@demo.test")])
+
+
+@pytest.mark.spec("L4")
+async def test_a_token_is_renewed_though_the_clock_was_wrong_and_stays_where_no_other_can_be_kept(
+    state, tmp_path, monkeypatch
+):
+    server = FakeServer(NOTHING, NOTHING)
+    agent = agent_of(server, state, FakeDirectory(), tmp_path)
+    os.utime(tmp_path / "token", (time.time() + 1e8, time.time() + 1e8))
+
+    def full(*_args):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("postern_sync.agent.loop.write_secret", full)
+    async with at_work(agent):
+        await eventually_async(lambda: not server.works)
+    assert (server.renewals, server.token, read_secret(tmp_path / "token")) == (1, "pagt_old", "pagt_old")

@@ -7,8 +7,9 @@ import sqlite3
 
 import pytest
 
+from postern_sync.agent.__main__ import main
 from postern_sync.agent.config import ConfigFault, load, read_secret, write_secret
-from postern_sync.agent.state import State
+from postern_sync.agent.state import State, alone, seen
 from postern_sync.rules.agent_records import Digest, entry_key, member_key, members_prefix, membership_of
 from tests.servers.sync_source import entry
 
@@ -186,3 +187,59 @@ def test_settings_that_cannot_be_used_say_why(tmp_path, text, word):
     file.write_text(text)
     with pytest.raises(ConfigFault, match=word):
         load(file)
+
+
+@pytest.mark.spec("L4")
+def test_a_state_that_is_locked_is_another_agents_and_stays(state, tmp_path, monkeypatch):
+    state.note("base_round", "rnd_1")
+    plain = sqlite3.connect
+    monkeypatch.setattr(sqlite3, "connect", lambda *args, **options: plain(*args, **(options | {"timeout": 0.2})))
+    with state._whole():
+        state.note("settings", {})
+        with pytest.raises(sqlite3.OperationalError, match="locked"):
+            State(tmp_path)
+        assert seen(tmp_path, "base_round", "settings") == {"base_round": "rnd_1"}
+    assert State(tmp_path).noted("base_round") == "rnd_1"
+
+
+@pytest.mark.spec("L4")
+def test_two_agents_do_not_work_with_one_state(tmp_path, capsys):
+    file = tmp_path / "config.toml"
+    file.write_text(f'url = "https://localhost:1"\nstate_dir = "{tmp_path}"\n[ldap]\nhost = "dc1"')
+    write_secret(tmp_path / "token", "pagt_1")
+    with alone(tmp_path):
+        assert main(["--config", str(file), "once"]) == 74
+        assert "another one works with" in capsys.readouterr().err
+        assert main(["--config", str(file), "status"]) == 0
+    assert main(["--config", str(file), "once"]) == 69
+
+
+@pytest.mark.spec("L4")
+def test_pages_are_whole_or_none_where_the_disk_is_full(state):
+    scan(state, [entry("ann", "ann@demo.test")])
+    state.sent("rnd_1")
+    state.settle("rnd_1")
+    (size,) = state._db.execute("PRAGMA page_count").fetchone()
+    state._db.execute(f"PRAGMA max_page_count = {size + 20}")
+    with pytest.raises(sqlite3.OperationalError, match="full"):
+        state.put([entry(f"u{number}", f"u{number}@demo.test") for number in range(5000)])
+    state._db.execute("PRAGMA max_page_count = 1000000")
+    statement, found = scan(state, [entry("bob", "bob@demo.test")], base="rnd_1")
+    assert (statement["records"], names(found), found[0]["removed"]) == (1, ["id-bob"], ["id-ann"])
+
+
+@pytest.mark.spec("L4")
+def test_a_file_that_was_damaged_inside_is_begun_anew(tmp_path):
+    first = State(tmp_path)
+    scan(first, [entry(f"u{number}", f"u{number}@demo.test") for number in range(3000)])
+    first.sent("rnd_1")
+    first.close()
+    path = tmp_path / "state.sqlite"
+    octets = bytearray(path.read_bytes())
+    octets[4096 * 8 :] = b"\xa5" * (len(octets) - 4096 * 8)
+    path.write_bytes(octets)
+    path.chmod(0o644)
+    again = State(tmp_path)
+    assert again.known() == []
+    assert path.stat().st_mode & 0o777 == 0o600
+    again.close()

@@ -4,9 +4,13 @@ import argparse
 import asyncio
 import json
 import logging
+import os
 import signal
+import sqlite3
+import stat
 import sys
 from collections.abc import Awaitable, Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,11 +21,12 @@ from postern_sync.agent.adapters.server import Refused, Revoked, Server, Unreach
 from postern_sync.agent.config import DEFAULT_PATH, AgentConfig, ConfigFault, load, read_secret, write_secret
 from postern_sync.agent.directory import Directory, attributes_read
 from postern_sync.agent.loop import Agent
-from postern_sync.agent.state import State
+from postern_sync.agent.state import Busy, State, alone, seen
 from postern_sync.rules.ldap_presets import PRESETS
 from postern_sync.source import SourceFailed
 
 EX_UNAVAILABLE: Final = 69
+EX_IOERR: Final = 74
 EX_NOPERM: Final = 77
 EX_CONFIG: Final = 78
 TOKEN: Final = "token"  # noqa: S105 - a file's name
@@ -47,6 +52,12 @@ def main(arguments: list[str] | None = None) -> int:
     except (Unreachable, Refused) as error:
         print(f"postern-sync-agent: {error}", file=sys.stderr)
         return EX_UNAVAILABLE
+    except Busy:
+        print(f"postern-sync-agent: another one works with {config.state_dir}", file=sys.stderr)
+        return EX_IOERR
+    except (sqlite3.Error, OSError) as error:
+        print(f"postern-sync-agent: {config.state_dir}: {error}", file=sys.stderr)
+        return EX_IOERR
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -74,17 +85,33 @@ def _log_to_stderr(level: str) -> None:
 def _check_folder(folder: Path) -> None:
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        found = folder.stat()
     except OSError as error:
         raise ConfigFault(f"{folder}: {error.strerror}") from None
+    if found.st_mode & stat.S_IWOTH:
+        raise ConfigFault(f"{folder}: everybody may write there; make it 0700")
+
+
+def _check_owner(folder: Path) -> None:
+    """What root writes there the agent could not read."""
+    if os.geteuid() == 0 != folder.stat().st_uid:
+        raise ConfigFault(f"{folder}: run this as the user whom it belongs to, not as root")
 
 
 def _enrol(config: AgentConfig, _options: argparse.Namespace) -> int:
     """The code comes by the input, so that it stands in no list of processes."""
+    _check_owner(config.state_dir)
     if sys.stdin.isatty():
         print("Enrolment code: ", end="", flush=True)
     code = sys.stdin.readline().strip()
     if not code:
         raise ConfigFault("no enrolment code was given")
+
+    try:
+        write_secret(config.state_dir / "try", "x")  # before the code is spent
+        (config.state_dir / "try").unlink()
+    except OSError as error:
+        raise ConfigFault(f"{config.state_dir}: {error.strerror}") from None
 
     async def enrol() -> dict[str, Any]:
         async with Server(config, None) as server:
@@ -102,16 +129,14 @@ def _enrol(config: AgentConfig, _options: argparse.Namespace) -> int:
 
 async def _with_agent(config: AgentConfig, work: Callable[[Agent], Awaitable[Any]]) -> Any:
     _log_to_stderr(config.log_level)
+    _check_owner(config.state_dir)
     token_file = config.state_dir / TOKEN
     if not token_file.exists():
         raise ConfigFault("not enrolled yet: run `postern-sync-agent enrol` first")
-    state = State(config.state_dir)
-    try:
+    with alone(config.state_dir), closing(State(config.state_dir)) as state:
         async with Server(config, read_secret(token_file)) as server:
             directory = Directory(config.ldap)
             return await work(Agent(server, state, directory, token_file, rotate_days=config.rotate_days))
-    finally:
-        state.close()
 
 
 def _run(config: AgentConfig, _options: argparse.Namespace) -> int:
@@ -137,32 +162,20 @@ def _once(config: AgentConfig, _options: argparse.Namespace) -> int:
 
 
 def _status(config: AgentConfig, _options: argparse.Namespace) -> int:
-    state = State(config.state_dir)
-    try:
-        prepared = state.noted("prepared")
-        print(
-            json.dumps(
-                {
-                    "url": config.url,
-                    "enrolled": (config.state_dir / TOKEN).exists(),
-                    "last_round": state.noted("scan_round") or state.noted("base_round"),
-                    "being_sent": None if prepared is None else prepared["round_id"],
-                    "version": package_version(),
-                },
-                indent=2,
-            )
-        )
-    finally:
-        state.close()
+    noted = seen(config.state_dir, "prepared", "scan_round", "base_round")
+    told = {
+        "url": config.url,
+        "enrolled": (config.state_dir / TOKEN).exists(),
+        "last_round": noted.get("scan_round") or noted.get("base_round"),
+        "being_sent": (noted.get("prepared") or {}).get("round_id"),
+        "version": package_version(),
+    }
+    print(json.dumps(told, indent=2))
     return 0
 
 
 def _attributes(config: AgentConfig, options: argparse.Namespace) -> int:
-    state = State(config.state_dir)
-    try:
-        settings = state.noted("settings") or {}
-    finally:
-        state.close()
+    settings = seen(config.state_dir, "settings").get("settings") or {}
     if options.preset is not None:
         settings = {"preset": options.preset}
     try:

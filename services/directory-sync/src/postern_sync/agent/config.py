@@ -66,7 +66,7 @@ def load(path: Path) -> AgentConfig:
             return AgentConfig.model_validate(tomllib.load(file))
     except OSError as error:
         raise ConfigFault(f"{path}: {error.strerror}") from None
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigFault(f"{path}: {error}") from None
     except ValidationError as error:
         faults = [f"{'.'.join(map(str, one['loc'])) or 'file'}: {one['msg']}" for one in error.errors()]
@@ -76,12 +76,14 @@ def load(path: Path) -> AgentConfig:
 def read_secret(path: Path) -> str:
     """The secret in a file that its owner alone may read. Raises `ConfigFault`."""
     try:
-        mode = path.stat().st_mode
-        if mode & _OTHERS:
-            raise ConfigFault(f"{path}: others may read it; make it 0600")
-        return path.read_text(encoding="utf-8").rstrip("\r\n")
+        with path.open(encoding="utf-8") as file:
+            if os.fstat(file.fileno()).st_mode & _OTHERS:
+                raise ConfigFault(f"{path}: others may read it; make it 0600")
+            return file.read().rstrip("\r\n")
     except OSError as error:
         raise ConfigFault(f"{path}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ConfigFault(f"{path}: it is no UTF-8 text") from None
 
 
 def write_secret(path: Path, text: str) -> None:
@@ -94,3 +96,8 @@ def write_secret(path: Path, text: str) -> None:
         file.flush()
         os.fsync(file.fileno())
     fresh.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(folder)  # a token that came into use must not be the one before after a power cut
+    finally:
+        os.close(folder)

@@ -25,7 +25,7 @@ ANYWHERE: Final = NetGuard([IPv4Network("0.0.0.0/0"), IPv6Network("::/0")])
 ANSWER_SECONDS: Final = 15.0
 _UNKNOWN_PRESET: Final = "The server asks for a kind of directory that this version of the agent does not know."
 _NO_BASE: Final = "The base DN is given neither by the server nor in the agent's settings."
-_SECRET: Final = "The server asks for {}, which may hold secrets; the agent does not read it."
+_UNREAD: Final = "The server asks for {}, which may hold secrets; the agent does not read it."
 _LOCAL: Final = "The agent's own settings cannot be used; its log tells why."
 
 
@@ -49,7 +49,7 @@ class Directory:
             raise SourceFailed("agent", _UNKNOWN_PRESET)
         asked = secret_asked(settings["attributes"], settings["user_filter"], settings["group_filter"])
         if asked is not None:
-            raise SourceFailed("agent", _SECRET.format(asked))
+            raise SourceFailed("agent", _UNREAD.format(asked))
         base_dn = settings["base_dn"] or config.base_dn
         if not base_dn:
             raise SourceFailed("base_dn", _NO_BASE)

@@ -7,6 +7,7 @@ goes on with the page that is missing. Where nothing is prepared, the directory 
 import asyncio
 import random
 import secrets
+import sqlite3
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any, Final, Protocol, TypeVar
@@ -14,7 +15,7 @@ from typing import Any, Final, Protocol, TypeVar
 import structlog
 
 from postern_sync.agent.adapters.server import Refused, Server, Unreachable
-from postern_sync.agent.state import State
+from postern_sync.agent.state import State, is_ruined
 from postern_sync.source import Reading, SourceFailed
 
 Json = dict[str, Any]
@@ -22,7 +23,9 @@ T = TypeVar("T")
 LONGEST_PAUSE: Final = 300.0
 ATTEMPTS: Final = 40
 # RFC 9110 15.5.5, 15.5.10
-_MOVED_ON: Final = frozenset({404, 409})
+_NOT_FOUND: Final = 404
+_MOVED_ON: Final = frozenset({_NOT_FOUND, 409})
+_UNUSABLE: Final = "The agent cannot use its own state: {}."
 STEPS: Final = frozenset({"name", "connect", "tls", "bind", "base_dn", "filter", "permission", "agent"})
 
 log = structlog.get_logger(__name__)
@@ -62,10 +65,21 @@ class Rounds:
         self._directory = directory
         self._pause = pause
         self._begun: str | None = None
+        self._finishing: str | None = None
 
     async def carry_out(self, run_id: str, settings: Json) -> bool:
         """Read and send; whether it came to its end. Raises `Revoked`."""
-        self._state.note("settings", settings)
+        try:
+            return await self._carry_out(run_id, settings)
+        except sqlite3.Error as error:
+            log.error("state_unusable", reason=str(error))
+            await self._tell(_UNUSABLE.format(error))
+            if is_ruined(error):
+                await whole(self._state.begin_anew)
+            await self._pause_long()
+            return False
+
+    async def _carry_out(self, run_id: str, settings: Json) -> bool:
         backoff = Backoff(self._pause)
         for _ in range(ATTEMPTS):
             try:
@@ -81,11 +95,23 @@ class Rounds:
 
     async def _give_up(self, error: Refused) -> None:
         """Tell why, unless the round is over, another agent's or begun anew: the server asks again then."""
-        begun, self._begun = self._begun, None
-        if begun is not None and error.status not in _MOVED_ON:
-            with suppress(Unreachable, Refused):
-                await self._server.fail(begun, "agent", f"The server refused what was sent: {error.detail}"[:300])
+        if error.status not in _MOVED_ON:
+            await self._tell(f"The server refused what was sent: {error.detail}")
+        elif self._finishing is not None and error.status == _NOT_FOUND:
+            # It may have taken the round, and the answer was lost: it may go on from this one as from the one before.
+            await whole(lambda: self._state.sent(str(self._finishing)))
+        self._begun = self._finishing = None
+        await self._pause_long()
+
+    async def _pause_long(self) -> None:
         await asyncio.sleep(self._pause * random.uniform(3, 6))
+
+    async def _tell(self, message: str) -> None:
+        """Have the run end with this reason."""
+        begun, self._begun = self._begun, None
+        if begun is not None:
+            with suppress(Unreachable, Refused):
+                await self._server.fail(begun, "agent", message[:300])
 
     async def _attempt(self, run_id: str, settings: Json, backoff: Backoff) -> bool:
         prepared = self._state.prepared(run_id)
@@ -105,8 +131,10 @@ class Rounds:
         for number in range(begun["next_page"], statement["pages"]):
             await self._server.put_page(begun["id"], number, upload_id, self._state.page(number))
             backoff.reset()
+        self._finishing = begun["id"]
         await self._server.finish(begun["id"], statement)
-        self._state.sent(begun["id"])
+        await whole(lambda: self._state.sent(begun["id"]))
+        self._begun = self._finishing = None
         log.info("round_sent", round_id=begun["id"], pages=statement["pages"], records=statement["records"])
         return True
 
@@ -118,7 +146,9 @@ class Rounds:
 
     async def _prepare(self, run_id: str, upload_id: str, begun: Json, settings: Json) -> Json | None:
         """Read the directory and work out the pages; None where it cannot be read, which is told."""
+        self._finishing = None
         await whole(lambda: self._state.settle(begun["base"]))
+        self._state.note("settings", settings)
         try:
             report = await self._directory.read(settings, self._state)
         except SourceFailed as error:

@@ -5,12 +5,13 @@ mirror stands at as far as is known for sure; `scan` is what was read last, and 
 from it. Used by one thread at a time.
 """
 
+import fcntl
 import gzip
 import json
 import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -43,34 +44,101 @@ PRAGMA user_version = {FORMAT};
 """
 
 
+_RUINED: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
+
+
+class Ruined(Exception):
+    """What is in the file is of no use."""
+
+
+class Busy(Exception):
+    """Another agent works with this state: two that read into one would tell of a directory that nobody read."""
+
+
+def is_ruined(error: Exception) -> bool:
+    """Whether the file has to go. One that is locked, or on a disk that is full, is not ruined."""
+    return isinstance(error, Ruined) or getattr(error, "sqlite_errorcode", 0) & 0xFF in _RUINED
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Keep every other agent from the state in `folder`. Raises `Busy`."""
+    handle = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError:
+        raise Busy from None
+    finally:
+        os.close(handle)
+
+
+def seen(folder: Path, *names: str) -> dict[str, Any]:
+    """What is noted by these names in a state that may be in use; nothing is written."""
+    path = folder / "state.sqlite"
+    if not path.exists():
+        return {}
+    with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=5)) as db:
+        marks = ", ".join("?" * len(names))
+        query = f"SELECT name, value FROM meta WHERE name IN ({marks})"  # noqa: S608 - question marks
+        return {name: json.loads(value) for name, value in db.execute(query, names)}
+
+
 class State:
-    """The state in `folder`; one that cannot be read is begun anew."""
+    """The state in `folder`; one that is ruined is begun anew."""
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / "state.sqlite"
         try:
             self._db = self._open()
-        except sqlite3.DatabaseError:
-            for name in (self._path.name, self._path.name + "-wal", self._path.name + "-shm"):
-                (folder / name).unlink(missing_ok=True)
-            self._db = self._open()
+        except (sqlite3.DatabaseError, Ruined) as error:
+            if not is_ruined(error):
+                raise
+            self._db = self._opened_anew()
 
     def _open(self) -> sqlite3.Connection:
-        os.close(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600))
+        handle = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+        try:
+            os.fchmod(handle, 0o600)
+        finally:
+            os.close(handle)
         db = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False, timeout=30)
         try:
             (found,) = db.execute("PRAGMA user_version").fetchone()
-            if found not in {0, FORMAT}:
-                raise sqlite3.DatabaseError("another format")
+            if found not in {0, FORMAT} or db.execute("PRAGMA quick_check(1)").fetchone() != ("ok",):
+                raise Ruined
             db.executescript(_SCHEMA)
         except BaseException:
             db.close()
             raise
         return db
 
+    def _opened_anew(self) -> sqlite3.Connection:
+        for ending in ("", "-wal", "-shm"):
+            self._path.with_name(self._path.name + ending).unlink(missing_ok=True)
+        return self._open()
+
+    def begin_anew(self) -> None:
+        """Forget everything, with the file: it is ruined."""
+        self._db.close()
+        self._db = self._opened_anew()
+
     def close(self) -> None:
         """Give the file up."""
         self._db.close()
+
+    @contextmanager
+    def _whole(self) -> Iterator[None]:
+        """All of it is written or nothing, also where the disk is full in the midst of it."""
+        self._db.execute("BEGIN")
+        try:
+            yield
+            self._db.execute("COMMIT")
+        except BaseException:
+            if self._db.in_transaction:
+                with suppress(sqlite3.Error):
+                    self._db.execute("ROLLBACK")
+            raise
 
     # --- notes ---
 
@@ -107,9 +175,8 @@ class State:
         """Nobody is told: the server learns it from the pages."""
 
     def _many(self, statement: str, rows: list[tuple[Any, ...]]) -> None:
-        self._db.execute("BEGIN")
-        self._db.executemany(statement, rows)
-        self._db.execute("COMMIT")
+        with self._whole():
+            self._db.executemany(statement, rows)
 
     # --- rounds ---
 
@@ -124,36 +191,34 @@ class State:
 
     def settle(self, base: str | None) -> None:
         """Take what the server goes on from as the base, and begin a reading."""
-        self._db.execute("BEGIN")
-        if base is not None and base == self.noted("scan_round"):
-            self._db.execute("DELETE FROM base")
-            self._db.execute("INSERT INTO base SELECT key, hash FROM scan")
-            self.note("base_round", base)
-        elif base is None:
-            self._db.execute("DELETE FROM base")
-            self.note("base_round", None)
-        self._db.execute("DELETE FROM scan")
-        self._db.execute("DELETE FROM page")
-        self.note("scan_round", None)
-        self.note("prepared", None)
-        self._db.execute("COMMIT")
+        with self._whole():
+            if base is not None and base == self.noted("scan_round"):
+                self._db.execute("DELETE FROM base")
+                self._db.execute("INSERT INTO base SELECT key, hash FROM scan")
+                self.note("base_round", base)
+            elif base is None:
+                self._db.execute("DELETE FROM base")
+                self.note("base_round", None)
+            self._db.execute("DELETE FROM scan")
+            self._db.execute("DELETE FROM page")
+            self.note("scan_round", None)
+            self.note("prepared", None)
 
     def prepare(self, run_id: str, upload_id: str, begun: Json, report: Json) -> Json:
         """Work out the pages of a round and its statement; what was prepared before is forgotten."""
-        self._db.execute("BEGIN")
-        self._db.execute("DELETE FROM page")
-        pages = 0
-        for page in _pages(self._changes()):
-            data = gzip.compress(json.dumps(page, separators=(",", ":")).encode(), compresslevel=6, mtime=0)
-            self._db.execute("INSERT INTO page VALUES (?, ?)", (pages, data))
-            pages += 1
-        digest = self._digest()
-        statement = {
-            "upload_id": upload_id, "pages": pages, "records": digest.records, "digest": digest.text, **report
-        }  # fmt: skip
-        found = {"run_id": run_id, "round_id": begun["id"], "base": begun["base"], "statement": statement}
-        self.note("prepared", found)
-        self._db.execute("COMMIT")
+        with self._whole():
+            self._db.execute("DELETE FROM page")
+            pages = 0
+            for page in _pages(self._changes()):
+                data = gzip.compress(json.dumps(page, separators=(",", ":")).encode(), compresslevel=6, mtime=0)
+                self._db.execute("INSERT INTO page VALUES (?, ?)", (pages, data))
+                pages += 1
+            digest = self._digest()
+            statement = {
+                "upload_id": upload_id, "pages": pages, "records": digest.records, "digest": digest.text, **report
+            }  # fmt: skip
+            found = {"run_id": run_id, "round_id": begun["id"], "base": begun["base"], "statement": statement}
+            self.note("prepared", found)
         return found
 
     def page(self, number: int) -> bytes:
@@ -163,12 +228,11 @@ class State:
 
     def sent(self, round_id: str) -> None:
         """The round is wholly sent: the server may go on from it."""
-        self._db.execute("BEGIN")
-        self._db.execute("DELETE FROM page")
-        self._db.execute("UPDATE scan SET body = NULL WHERE body IS NOT NULL")
-        self.note("scan_round", round_id)
-        self.note("prepared", None)
-        self._db.execute("COMMIT")
+        with self._whole():
+            self._db.execute("DELETE FROM page")
+            self._db.execute("UPDATE scan SET body = NULL WHERE body IS NOT NULL")
+            self.note("scan_round", round_id)
+            self.note("prepared", None)
         with suppress(sqlite3.OperationalError):  # a reader such as `status` is in the way; next time then
             self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 

@@ -3,13 +3,14 @@
 import ssl
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
 import httpx2
 
 from postern_common.telemetry import package_version
-from postern_sync.agent.config import AgentConfig
+from postern_sync.agent.config import AgentConfig, ConfigFault
 
 Json = dict[str, Any]
 WAIT_SECONDS: Final = 25
@@ -49,7 +50,7 @@ class Server:
         self.token = token
         self._client = httpx2.AsyncClient(
             base_url=config.url,
-            verify=ssl.create_default_context(cafile=str(config.ca_file) if config.ca_file else None),
+            verify=_trust(config.ca_file),
             proxy=config.proxy if transport is None else None,
             transport=transport,
             timeout=TIMEOUT,
@@ -141,6 +142,13 @@ class Server:
         if response.is_redirect:
             raise Refused(response.status_code, "the server redirects; check the url")
         raise Refused(response.status_code, _detail(response))
+
+
+def _trust(ca_file: Path | None) -> ssl.SSLContext:
+    try:
+        return ssl.create_default_context(cafile=str(ca_file) if ca_file else None)
+    except OSError as error:  # of which errors of certificates are a kind
+        raise ConfigFault(f"{ca_file}: {error.strerror or error}") from None
 
 
 def _detail(response: httpx2.Response) -> str:

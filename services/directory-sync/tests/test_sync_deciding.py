@@ -4,9 +4,11 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from postern_sync.applying.deciding import decide
-from postern_sync.applying.writes import Found, due_time
+from postern_sync.applying.writes import Found, due_time, in_order
 from postern_sync.rules.proof import Proof
 from postern_sync.schedule.credentials import warned_days
 from postern_sync.schedule.loop import next_time
@@ -217,3 +219,18 @@ def test_the_rules_of_a_run_come_from_the_settings():
     assert (rules.excepted_ids, rules.excepted_keys) == (frozenset({"id-1"}), frozenset({"a@x.test"}))
     assert [addition.mailbox.key for addition in rules.additions] == ["new@x.test"]
     assert (rules.is_complete, rules.rescoped, rules.switched, rules.licences) == (False, True, False, 5)
+
+
+@pytest.mark.spec("U4", "S16")
+@given(st.permutations(range(8)), st.sets(st.integers(0, 7)))
+def test_primary_addresses_are_handed_on_in_an_order_in_which_none_has_two_owners(targets, away):
+    """`away`: whoever takes an address that nobody had."""
+    moves = {f"u{n}": (f"k{n}", f"new{n}" if n in away else f"k{to}") for n, to in enumerate(targets) if n != to}
+    order, parked = in_order(moves)
+    assert sorted(order) == sorted(moves)
+    has = {f"u{n}": f"k{n}" for n in range(8)}
+    has |= {user_id: f"~{user_id}" for user_id in parked}
+    for user_id in order:
+        has[user_id] = moves[user_id][1]
+        assert len(set(has.values())) == len(has)
+    assert len(parked) <= len(moves) // 2

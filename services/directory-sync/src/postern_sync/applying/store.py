@@ -8,7 +8,7 @@ from pymongo.errors import BulkWriteError
 
 from postern_common.documents import Collections
 from postern_common.mongo import PLATFORM, DuplicateKey, Mongo, Scoped, Session, TenantScope
-from postern_sync.applying.writes import Writes
+from postern_sync.applying.writes import Writes, in_order
 
 Document = dict[str, Any]
 _DUPLICATE: Final = 11000
@@ -109,10 +109,9 @@ class ApplyStore:
     async def write(self, writes: Writes, session: Session) -> None:
         """Write all of it; raises `Clash` where an index refuses something."""
         with _clashes():
-            await self._drop_addresses(writes.lost, session)
             await self._update_users(writes, session)
             await self._insert(Collections.USERS, writes.users, session)
-            await self._insert(Collections.ADDRESSES, writes.addresses, session)
+            await self._move_addresses(writes, session)
             await self._move_primaries(writes.primaries, session)
             await self._write_members(writes, session)
             await self._write_known(writes, session)
@@ -121,27 +120,35 @@ class ApplyStore:
                 await self._of(Collections.DELETED_USERS).delete_many(gone, session=session)
             await self._end_access(writes.ended, session)
 
-    async def _drop_addresses(self, lost: Mapping[str, Sequence[str]], session: Session) -> None:
-        if lost:
-            owned = [{"user_id": user_id, "key": {"$in": list(keys)}} for user_id, keys in lost.items()]
-            await self._of(Collections.ADDRESSES).delete_many({"$or": owned}, session=session)
+    async def _move_addresses(self, writes: Writes, session: Session) -> None:
+        """Addresses that are lost go, unless somebody else of the batch gets them: those change hands."""
+        lost = {key for keys in writes.lost.values() for key in keys}
+        changed = [row for row in writes.addresses if row["key"] in lost]
+        addresses = self._of(Collections.ADDRESSES)
+        if changed:
+            await addresses.update_each([({"key": row["key"]}, {"$set": row}) for row in changed], session=session)
+        if gone := lost - {row["key"] for row in changed}:
+            # Within a customer an address has one owner, so that both lists together name the pairs.
+            query = {"key": {"$in": sorted(gone)}, "user_id": {"$in": sorted(writes.lost)}}
+            await addresses.delete_many(query, session=session)
+        await self._insert(Collections.ADDRESSES, [row for row in writes.addresses if row["key"] not in lost], session)
 
     async def _update_users(self, writes: Writes, session: Session) -> None:
-        wanted = {fields["email_key"] for fields, _ in writes.updates.values() if "email_key" in fields}
-        wanted |= {user["email_key"] for user in writes.users}
-        # Who gives a primary address up to another one of the batch gets a name in between that nobody can have:
-        # the index knows no order in which two can swap.
-        between: list[tuple[Document, Document]] = [
-            ({"_id": user_id}, {"$set": {"email_key": f"~{user_id}"}})
-            for user_id, old_key in writes.moved.items()
-            if old_key in wanted
-        ]
+        order, parked = in_order(
+            {user_id: (old, writes.updates[user_id][0]["email_key"]) for user_id, old in writes.moved.items()}
+        )
         changes: list[tuple[Document, Document]] = [
-            ({"_id": user_id}, {"$set": fields, "$inc": {"version": 1}, **({"$unset": unset} if unset else {})})
-            for user_id, (fields, unset) in writes.updates.items()
+            # A name in between that nobody can have.
+            ({"_id": user_id}, {"$set": {"email_key": f"~{user_id}"}})
+            for user_id in parked
         ]
+        rest = [user_id for user_id in writes.updates if user_id not in writes.moved]
+        for user_id in [*order, *rest]:
+            fields, unset = writes.updates[user_id]
+            change = {"$set": fields, "$inc": {"version": 1}, **({"$unset": unset} if unset else {})}
+            changes.append(({"_id": user_id}, change))
         if changes:
-            await self._of(Collections.USERS).update_each([*between, *changes], session=session)
+            await self._of(Collections.USERS).update_each(changes, session=session)
 
     async def _insert(self, name: Collections, documents: Sequence[Document], session: Session) -> None:
         if documents:

@@ -1,5 +1,6 @@
 """What one transaction of applying writes, as data: decided first, written after."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -65,3 +66,22 @@ class Writes:
 def due_time(delay_days: int | None, now: datetime) -> datetime | None:
     """When a user flagged now goes (SPEC S9): never sooner than in seven days; None is never."""
     return None if delay_days is None else now + timedelta(days=max(delay_days, SOONEST_DAYS))
+
+
+def in_order(moves: Mapping[str, tuple[str, str]]) -> tuple[list[str], list[str]]:
+    """The order in which users, who change their primary key from the first to the second, never have one that somebody
+    else still has; and those who must give theirs up before, since they hand them round in a circle.
+    """
+    holders = {old: user_id for user_id, (old, _) in moves.items()}
+    order: dict[str, None] = {}
+    parked: list[str] = []
+    for user_id in moves:
+        chain: dict[str, None] = {}
+        one: str | None = user_id
+        while one is not None and one not in order and one not in chain:
+            chain[one] = None
+            one = holders.get(moves[one][1])
+        if one in chain:
+            parked.append(user_id)
+        order |= dict.fromkeys(reversed(chain))
+    return list(order), parked

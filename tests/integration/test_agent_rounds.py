@@ -160,6 +160,18 @@ async def test_a_cut_connection_goes_on_with_the_missing_page(behind, agent, dir
     assert (len(numbers) > 8, directory.reads) == (True, 1)
 
 
+@pytest.mark.spec("L4")
+async def test_a_round_that_was_taken_is_gone_on_from_though_the_answer_was_lost(behind, agent, directory):
+    agent.wire.cut = lambda _method, path: "after" if path.endswith("/finish") else None
+    assert (await behind.sync_with(agent))["state"] == "completed"
+    agent.wire.cut = lambda _method, _path: None
+    agent.wire.forget()
+    del directory.entries[7]
+    run = await behind.sync_with(agent)
+    assert (run["state"], run["counts"]["flagged"]) == ("completed", 1)
+    assert [(page["entries"], page["removed"]) for page in agent.wire.pages] == [([], ["id-000007"])]
+
+
 @pytest.mark.spec("L4", "S16")
 async def test_an_agent_that_was_killed_goes_on_where_it_was_and_a_cut_round_changes_nothing(
     behind, directory, tmp_path, monkeypatch

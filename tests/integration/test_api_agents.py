@@ -317,3 +317,24 @@ async def test_agents_that_wait_for_work_leave_room_for_everybody_else(place):
         again = asyncio.create_task(api.get("/v1/agent/work?wait=20", token=tokens[0]))
         assert not (await asyncio.wait([again], timeout=1))[0]
         again.cancel()
+
+
+@pytest.mark.spec("L4")
+async def test_an_agent_that_reads_for_long_keeps_its_round_and_a_silent_one_loses_it(api):
+    customer = await api.customer()
+    (_, first), (_, second) = await enrolled(api, customer), await enrolled(api, customer, "other")
+    round_id = await begun(api, customer, first)
+    (found,) = await api.all("agent_rounds")
+    body = {"run_id": found["run_id"], "upload_id": "b" * 32, "known": []}
+    for minutes in (1.5, 3, 4.5):
+        with api.later(minutes=minutes):
+            await api.get(f"/v1/agent/work?wait=0&busy={found['run_id']}", token=first, expect=200)
+            assert (await api.get("/v1/agent/work?wait=0", token=second)).json()["round"] is None
+            await api.post("/v1/agent/rounds", body, token=second, expect=409)
+    with api.later(minutes=5):
+        await put_page(api, first, round_id, 0, b"{}")
+    with api.later(minutes=7.5):
+        await api.get(f"/v1/agent/work?wait=0&busy={found['run_id']}", token=second)
+        assert (await api.get("/v1/agent/work?wait=0", token=second)).json()["round"] is not None
+        await api.post("/v1/agent/rounds", body, token=second, expect=200)
+        await put_page(api, first, round_id, 1, b"{}", expect=404)

@@ -47,6 +47,8 @@ class Rounds:
     async def work(self, query: WorkQuery, is_gone: Callable[[], Awaitable[bool]]) -> Work:
         """What there is to do, as soon as there is something; nothing where the agent has hung up."""
         nothing = Work(round=None, question=None, now=self._resources.now())
+        if query.busy:
+            await self._store.touch(self._agent.id, query.busy, nothing.now)
 
         async def look() -> Work | None:
             found = await self._work(query)

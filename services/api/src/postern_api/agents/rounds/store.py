@@ -41,6 +41,11 @@ class RoundStore:
         query = {name: found[name] for name in ("_id", "state", "agent_id", "upload_id", "pages")}
         return bool(await self._rounds.update_one(query, {"$set": dict(changes)}, session=session))
 
+    async def touch(self, agent_id: str, run_ids: Sequence[str], now: datetime) -> None:
+        """Note that an agent is still at a round: reading a large directory it sends nothing for long."""
+        query = {"agent_id": agent_id, "state": "open", "run_id": {"$in": list(run_ids)}, "moved_at": {"$lt": now}}
+        await self._rounds.update_one(query, {"$set": {"moved_at": now}})
+
     async def clear_pages(self, round_id: str, session: Session) -> None:
         """Forget what was uploaded."""
         await self._pages.delete_many({"round_id": round_id}, session=session)

@@ -28,10 +28,11 @@ class GuardFields(BaseModel):
     )
     max_percent: float = Field(
         5.0, ge=0, le=100, allow_inf_nan=False, examples=[5.0],
-        description="Share of the directory's active users here that one run may flag.",
+        description="Share of the directory's active users here that one run may flag, and of its aliases that it may "
+        "drop; of memberships a quarter may end, or this share where it is more.",
     )  # fmt: skip
     min_floor: int = Field(
-        5, ge=0, le=10_000, strict=True, description="So many may always be flagged, whatever the share.", examples=[5]
+        5, ge=0, le=10_000, strict=True, description="So many of each may always go, whatever the share.", examples=[5]
     )
     max_aliases: int = Field(
         1000,

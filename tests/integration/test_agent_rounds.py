@@ -57,10 +57,10 @@ class Behind(SyncStory):
             await agent.once()
             await asyncio.sleep(0.15)  # an agent that calls more often than 600 times a minute is slowed down
 
-    async def sync_with(self, agent, kind="sync"):
+    async def sync_with(self, agent, kind="sync", **fields):
         """A run while the agent works."""
         async with working(self.reading(agent)):
-            return await self.sync(kind)
+            return await self.sync(kind, **fields)
 
     async def mirrored(self):
         found = await self.stored.all(Collections.DIRECTORY_MIRROR, customer_id=self.customer_id, source="agent")
@@ -289,6 +289,33 @@ async def test_a_preview_leaves_the_mirror_and_costs_no_full_round(behind, agent
     assert (run["state"], run["counts"]["flagged"]) == ("completed", 1)
     assert [page["removed"] for page in agent.wire.pages] == [["id-000003"]]
     assert not agent.wire.pages[0]["entries"]
+
+
+@pytest.mark.spec("L4", "S16")
+async def test_an_empty_directory_flags_nobody_by_itself(behind, agent, directory):
+    await behind.sync_with(agent)
+    directory.entries, directory.members = [], {}
+    run = await behind.sync_with(agent)
+    assert run["state"] == "incomplete", run
+    assert len(await behind.users(state="active")) == 41
+
+
+@pytest.mark.spec("L4", "S16")
+async def test_an_approval_reads_by_the_agent_again_and_counts_only_while_nothing_moved(behind, agent, directory):
+    await behind.sync_with(agent)
+    gone = directory.entries[5:30]
+    del directory.entries[5:30]
+    held = await behind.sync_with(agent)
+    approval = {"approves": held["_id"], "approved_hash": held["plan_hash"]}
+    directory.entries.append(gone[0])
+    run = await behind.sync_with(agent, "approval", **approval)
+    assert (run["state"], len(await behind.users(state="active"))) == ("failed", 41)
+    directory.entries.pop()
+    held = await behind.sync_with(agent)
+    approval = {"approves": held["_id"], "approved_hash": held["plan_hash"]}
+    reads = directory.reads
+    run = await behind.sync_with(agent, "approval", **approval)
+    assert (run["state"], run["counts"]["flagged"], directory.reads) == ("completed", 25, reads + 1)
 
 
 @pytest.mark.spec("L4")

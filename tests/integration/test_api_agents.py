@@ -5,6 +5,7 @@ import gzip
 import json
 import tracemalloc
 import zlib
+from datetime import timedelta
 
 import pytest
 
@@ -338,3 +339,15 @@ async def test_an_agent_that_reads_for_long_keeps_its_round_and_a_silent_one_los
         assert (await api.get("/v1/agent/work?wait=0", token=second)).json()["round"] is not None
         await api.post("/v1/agent/rounds", body, token=second, expect=200)
         await put_page(api, first, round_id, 1, b"{}", expect=404)
+
+
+@pytest.mark.spec("L4")
+async def test_a_round_that_no_run_waits_for_takes_no_more_pages(api):
+    customer = await api.customer()
+    _, token = await enrolled(api, customer)
+    round_id = await begun(api, customer, token)
+    rounds = api.mongo.collection(Collections.AGENT_ROUNDS, PLATFORM)
+    await rounds.update_one({}, {"$set": {"wanted_until": api.mongo.clock.now() - timedelta(minutes=14)}})
+    await put_page(api, token, round_id, 0, b"{}")
+    with api.later(minutes=2):
+        await put_page(api, token, round_id, 1, b"{}", expect=409)

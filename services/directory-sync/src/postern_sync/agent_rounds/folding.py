@@ -4,6 +4,7 @@ What comes from another machine is checked here once more, whatever let it in: a
 cannot be read ends the reading before anything counted.
 """
 
+import asyncio
 import json
 import zlib
 from collections.abc import Callable
@@ -38,7 +39,7 @@ async def fold(store: AgentStore, found: Document, overlay: Overlay, alive: Call
     async for packed in store.pages(found):
         alive()
         try:
-            objects, gone = _changes(_unpacked(packed))
+            objects, gone = await asyncio.to_thread(lambda data: _changes(_unpacked(data)), packed)
         except (KeyError, TypeError, ValueError, AttributeError):
             raise SourceFailed("agent", GARBLED) from None
         await overlay.put(objects, gone)

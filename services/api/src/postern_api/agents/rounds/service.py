@@ -33,6 +33,8 @@ from postern_common.mongo import DuplicateKey, Session
 Document = dict[str, Any]
 # An agent that sends nothing for so long has left its round to others.
 SILENT: Final = timedelta(minutes=2)
+# A run that was cancelled looks at its round no more; one whose worker died does so again once another has it.
+ABANDONED: Final = timedelta(minutes=15)
 LOOK_SECONDS: Final = 1.0
 
 
@@ -184,7 +186,7 @@ class Rounds:
 
     async def _open(self, round_id: str, upload_id: str, session: Session) -> Document:
         found = await self._mine(round_id, session)
-        if found["state"] != "open":
+        if found["state"] != "open" or found["wanted_until"] < self._resources.now() - ABANDONED:
             raise _closed()
         if found["upload_id"] != upload_id:
             raise conflict("wrong-state", "The round was begun anew with another upload.")

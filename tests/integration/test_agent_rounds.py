@@ -17,6 +17,8 @@ from postern_sync.agent.adapters.server import Revoked
 from postern_sync.agent.config import LdapConfig, write_secret
 from postern_sync.agent.directory import Directory
 from postern_sync.agent_rounds.source import NOBODY
+from postern_sync.mirror.overlay import Overlay
+from postern_sync.mirror.store import Mirror, Mirrored
 from postern_sync.source import SourceFailed
 from postern_sync.sources import Sources
 from tests.servers.agent import Scripted, beside, enrolled
@@ -316,6 +318,22 @@ async def test_an_approval_reads_by_the_agent_again_and_counts_only_while_nothin
     reads = directory.reads
     run = await behind.sync_with(agent, "approval", **approval)
     assert (run["state"], run["counts"]["flagged"], directory.reads) == ("completed", 25, reads + 1)
+
+
+@pytest.mark.spec("L4")
+async def test_entries_with_thousands_of_addresses_are_taken_a_few_at_a_time(behind):
+    mirror = Mirror(behind.mongo, behind.customer_id, "agent")
+    overlay = Overlay(mirror, None)
+    aliases = [f"an.address.that.is.long.{number}@{DOMAIN}" for number in range(3000)]
+    await overlay.put([Mirrored(f"entry:{number:03d}", {"aliases": aliases}) for number in range(40)])
+    laid_over = [len(batch) async for batch in overlay.stream()]
+    at = behind.api.mongo.clock.now()
+    delta = {"users_link": "rnd_1", "groups_link": None, "at": at, "full_round_at": at, "scope_hash": "agent"}
+    await overlay.store("rnd_1", delta, lambda: None)
+    stored = [len(batch) async for batch in mirror.stream()]
+    overlay.close()
+    for sizes in (laid_over, stored):
+        assert (sum(sizes), max(sizes) < 40) == (40, True)
 
 
 @pytest.mark.spec("L4")

@@ -14,9 +14,10 @@ from tempfile import mkstemp
 from typing import Final, cast
 
 from postern_common.directory_documents import DeltaDocument
-from postern_sync.mirror.store import BATCH, Mirror, Mirrored, Removed
+from postern_sync.mirror.store import BATCH, MAX_WEIGHT, Mirror, Mirrored, Removed
 
 _CACHE_KIB: Final = 4096
+FOUND: Final = 250  # whole objects are compared, and what is stored of one may be much larger than what comes
 _SCHEMA: Final = """
 PRAGMA journal_mode = OFF;
 PRAGMA synchronous = OFF;
@@ -53,8 +54,8 @@ class Overlay:
         wanted = {found.external_id: found for found in objects}
         leaving = [key for key in gone if key not in wanted]
         ids = [*wanted, *leaving]
-        for start in range(0, len(ids), BATCH):
-            part = ids[start : start + BATCH]
+        for start in range(0, len(ids), FOUND):
+            part = ids[start : start + FOUND]
             stored = await self._mirror.find(part)
             await asyncio.to_thread(self._put, [(key, wanted.get(key)) for key in part], stored)
 
@@ -110,13 +111,15 @@ class Overlay:
         writing = await self._mirror.begin(mirror_round)
         objects: list[Mirrored] = []
         gone: list[str] = []
+        weight = 0
         async for one in self._changes():
-            if len(objects) + len(gone) >= BATCH:
+            if len(objects) + len(gone) >= BATCH or weight >= MAX_WEIGHT:
                 alive()
                 await writing.put(objects, gone)
-                objects, gone = [], []
+                objects, gone, weight = [], [], 0
             if isinstance(one, Mirrored):
                 objects.append(one)
+                weight += one.weight
             else:
                 gone.append(one)
         alive()
@@ -173,7 +176,15 @@ def _range(prefix: str) -> tuple[str, str]:
 
 
 def _batches(cursor: sqlite3.Cursor) -> Iterator[list[tuple[str, str | None, str | None]]]:
-    while rows := cursor.fetchmany(BATCH):
+    rows: list[tuple[str, str | None, str | None]] = []
+    weight = 0
+    for row in cursor:
+        rows.append(row)
+        weight += len(row[1] or "")
+        if len(rows) == BATCH or weight >= MAX_WEIGHT:
+            yield rows
+            rows, weight = [], 0
+    if rows:
         yield rows
 
 

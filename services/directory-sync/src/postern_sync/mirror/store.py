@@ -23,6 +23,8 @@ Document = dict[str, Any]
 MirrorSource = Literal["entra", "agent"]
 Removed = Literal["soft", "hard"]
 BATCH: Final = 1000
+# Objects are a kilobyte or so, and one may have thousands of addresses: a thousand of those are no batch.
+MAX_WEIGHT: Final = 4 * 1024 * 1024
 # Sorts before all objects; it holds the name of whoever writes.
 _HEAD: Final = ""
 _SHOWN: Final = {"_id": 0, "external_id": 1, "object": 1, "removed": 1, "hash": 1}
@@ -39,6 +41,12 @@ class Mirrored:
     external_id: str
     object: Document
     removed: Removed | None = None
+
+    @property
+    def weight(self) -> int:
+        """Roughly how many octets its lists need, which are what grows."""
+        lists = (value for value in self.object.values() if isinstance(value, list))
+        return sum(len(item) + 50 if isinstance(item, str) else 100 for found in lists for item in found)
 
     @property
     def hash(self) -> str:
@@ -73,15 +81,17 @@ class Mirror:
         return {document["external_id"]: _mirrored(document) for document in found}
 
     async def stream(self) -> AsyncIterator[list[Mirrored]]:
-        """All objects in batches, in the order of their ids."""
+        """All objects in batches, in the order of their ids; a batch is bounded in number and in weight."""
         batch: list[Mirrored] = []
+        weight = 0
         query = {"source": self._source, "external_id": {"$gt": _HEAD}}
         options: Document = {"projection": _SHOWN, "sort": [("external_id", 1)], "batch_size": BATCH}
         async for document in self._stored.stream(query, **options):
             batch.append(_mirrored(document))
-            if len(batch) == BATCH:
+            weight += batch[-1].weight
+            if len(batch) == BATCH or weight >= MAX_WEIGHT:
                 yield batch
-                batch = []
+                batch, weight = [], 0
         if batch:
             yield batch
 

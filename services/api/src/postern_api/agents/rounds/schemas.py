@@ -13,6 +13,7 @@ EXAMPLE_ENTRY: Final = "6f9619ff-8b86-d011-b42d-00cf4fc964ff"
 EXAMPLE_DN: Final = "cn=ann lee,ou=staff,dc=example,dc=com"
 EXAMPLE_UPLOAD: Final = "9f2c4e6a8b0d1f3e5a7c9b2d4f6e8a0c"
 MAX_ITEMS: Final = 20_000
+MAX_ALIASES: Final = 10_000
 
 
 def _plain(value: str) -> str:
@@ -30,6 +31,7 @@ def _few(value: object) -> object:
 
 
 Id = Annotated[str, StringConstraints(min_length=1, max_length=1000), AfterValidator(_plain)]
+Address = Annotated[str, StringConstraints(max_length=320), AfterValidator(_plain)]
 Text = Annotated[str, StringConstraints(max_length=1000), AfterValidator(_plain)]
 Value = Annotated[str, StringConstraints(max_length=4000), AfterValidator(_plain)]
 Ref = Annotated[str, StringConstraints(max_length=4000), AfterValidator(_plain)]
@@ -123,8 +125,8 @@ class SentEntry(Input):
     )
     is_disabled: bool = Field(strict=True, description="Whether the account is switched off.", examples=[False])
     primary: Text | None = Field(description="Its primary address.", examples=["ann.lee@example.com"])
-    aliases: Annotated[list[Text], FailFast()] = Field(
-        max_length=MAX_ITEMS, description="Its further addresses.", examples=[["ann@example.com"]]
+    aliases: Annotated[list[Address], FailFast()] = Field(
+        max_length=MAX_ALIASES, description="Its further addresses.", examples=[["ann@example.com"]]
     )
     fields: Annotated[dict[FieldName, Value], BeforeValidator(_few)] = Field(
         description="Names, phones and notes.", examples=[{"first_name": "Ann"}]
@@ -249,8 +251,8 @@ class SeenEntry(Input):
     kind: Literal["user", "group", "alias"] = Field(description="What it is.", examples=["user"])
     name: Ref = Field(description="Its DN.", examples=["CN=Ann Lee,OU=Staff,DC=example,DC=com"])
     address: Text | None = Field(description="Its address.", examples=["ann.lee@example.com"])
-    aliases: Annotated[list[Text], FailFast()] = Field(
-        max_length=MAX_ITEMS, description="Further addresses.", examples=[["ann@example.com"]]
+    aliases: Annotated[list[Address], FailFast()] = Field(
+        max_length=MAX_ALIASES, description="Further addresses.", examples=[["ann@example.com"]]
     )
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from postern_common.directory_documents import DeltaDocument
 from postern_common.documents import Collections
 from postern_common.mongo import PLATFORM
 from postern_common.secrets import SecretBox
@@ -328,7 +329,7 @@ async def test_entries_with_thousands_of_addresses_are_taken_a_few_at_a_time(beh
     await overlay.put([Mirrored(f"entry:{number:03d}", {"aliases": aliases}) for number in range(40)])
     laid_over = [len(batch) async for batch in overlay.stream()]
     at = behind.api.mongo.clock.now()
-    delta = {"users_link": "rnd_1", "groups_link": None, "at": at, "full_round_at": at, "scope_hash": "agent"}
+    delta = DeltaDocument(users_link="rnd_1", groups_link=None, at=at, full_round_at=at, scope_hash="agent")
     await overlay.store("rnd_1", delta, lambda: None)
     stored = [len(batch) async for batch in mirror.stream()]
     overlay.close()

@@ -5,11 +5,13 @@ import contextlib
 import os
 import sqlite3
 import time
+from datetime import UTC, datetime
 from typing import cast
 
 import httpx2
 import pytest
 
+from postern_sync.adapters.ldap.reader import LdapSource
 from postern_sync.agent.adapters.server import Refused, Revoked, Server, Unreachable
 from postern_sync.agent.config import AgentConfig, LdapConfig, read_secret, write_secret
 from postern_sync.agent.directory import Directory
@@ -21,7 +23,13 @@ from tests.servers.sync_source import entry
 from tests.servers.waiting import eventually_async
 
 SETTINGS = {"preset": "openldap", "base_dn": "dc=test"}
-NOTHING = {"round": None, "question": None}
+NOTHING = {"round": None, "question": None, "now": "2026-11-28T12:00:00Z"}
+
+
+WHOLE = SETTINGS | {
+    "user_filter": "", "group_filter": "", "attributes": {}, "primary_from_upn": False, "page_size": 500,
+    "include_hidden": True, "include_public_folders": False,
+}  # fmt: skip
 
 
 class FakeServer:
@@ -253,10 +261,7 @@ async def test_a_token_that_was_renewed_under_way_is_no_revocation(tmp_path):
     ],
 )  # fmt: skip
 async def test_secrets_are_not_read_whoever_asks(state, asked):
-    plain = {
-        "preset": "ad", "base_dn": "dc=test", "user_filter": "(!(pwdLastSet=0))", "group_filter": "", "attributes": {},
-        "primary_from_upn": False, "page_size": 500, "include_hidden": True, "include_public_folders": False,
-    }  # fmt: skip
+    plain = WHOLE | {"preset": "ad", "user_filter": "(!(pwdLastSet=0))"}
     directory = Directory(LdapConfig(host="localhost", port=1))
     for settings, step in ((plain, "connect"), (plain | asked, "agent")):
         with pytest.raises(SourceFailed) as failed:
@@ -277,13 +282,13 @@ async def test_work_that_cannot_be_begun_yet_is_not_asked_for_in_a_rush(state, t
 
 
 @pytest.mark.spec("L4")
-async def test_an_answer_that_is_refused_is_not_given_again_and_again(state, tmp_path):
+async def test_an_answer_that_is_refused_is_not_given_again_and_again(state, tmp_path, monkeypatch):
     server = FakeServer(question(), NOTHING, NOTHING)
 
     async def refuse(_question_id, _answer):
         raise Refused(422, "no")
 
-    server.answer = refuse
+    monkeypatch.setattr(server, "answer", refuse)
     async with at_work(agent_of(server, state, FakeDirectory(), tmp_path)):
         await eventually_async(lambda: not server.works)
         await eventually_async(lambda: "req_1" in server.asked[-1])
@@ -291,7 +296,7 @@ async def test_an_answer_that_is_refused_is_not_given_again_and_again(state, tmp
 
 @pytest.mark.spec("L4")
 @pytest.mark.parametrize("code", [sqlite3.SQLITE_FULL, sqlite3.SQLITE_CORRUPT])
-async def test_a_state_that_cannot_be_used_ends_the_run_with_that_reason(state, tmp_path, code):
+async def test_a_state_that_cannot_be_used_ends_the_run_with_that_reason(state, tmp_path, code, monkeypatch):
     state.note("base_round", "rnd_0")
     server, directory = FakeServer(wanted(), NOTHING), FakeDirectory()
 
@@ -300,7 +305,7 @@ async def test_a_state_that_cannot_be_used_ends_the_run_with_that_reason(state, 
         error.sqlite_errorcode = code
         raise error
 
-    directory.read = read
+    monkeypatch.setattr(directory, "read", read)
     async with at_work(agent_of(server, state, directory, tmp_path)):
         await eventually_async(lambda: server.failures)
     assert server.failures == [("rnd_1", "agent", "The agent cannot use its own state: the disk.")]
@@ -323,3 +328,20 @@ async def test_a_token_is_renewed_though_the_clock_was_wrong_and_stays_where_no_
     async with at_work(agent):
         await eventually_async(lambda: not server.works)
     assert (server.renewals, server.token, read_secret(tmp_path / "token")) == (1, "pagt_old", "pagt_old")
+
+
+@pytest.mark.spec("L4", "S10")
+async def test_accounts_expire_by_the_servers_clock(state, tmp_path, monkeypatch):
+    server, directory = FakeServer(wanted()), FakeDirectory()
+    asked = []
+    plain = directory.read
+
+    async def read(settings, reading):
+        source = cast(LdapSource, Directory(LdapConfig(host="localhost")).source(WHOLE | settings))
+        asked.append(source._mapping.now)
+        return await plain(settings, reading)
+
+    monkeypatch.setattr(directory, "read", read)
+    async with at_work(agent_of(server, state, directory, tmp_path)):
+        await eventually_async(lambda: server.finished)
+    assert asked == [datetime(2026, 11, 28, 12, tzinfo=UTC)]

@@ -41,8 +41,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         config = load(options.config)
         _check_folder(config.state_dir)
-        command: Callable[[AgentConfig, argparse.Namespace], int] = options.command
-        return command(config, options)
+        return _carried_out(options, config)
     except ConfigFault as fault:
         print(f"postern-sync-agent: {fault}", file=sys.stderr)
         return EX_CONFIG
@@ -52,12 +51,18 @@ def main(arguments: list[str] | None = None) -> int:
     except (Unreachable, Refused) as error:
         print(f"postern-sync-agent: {error}", file=sys.stderr)
         return EX_UNAVAILABLE
+
+
+def _carried_out(options: argparse.Namespace, config: AgentConfig) -> int:
+    command: Callable[[AgentConfig, argparse.Namespace], int] = options.command
+    try:
+        return command(config, options)
     except Busy:
-        print(f"postern-sync-agent: another one works with {config.state_dir}", file=sys.stderr)
-        return EX_IOERR
+        fault = "another one works with it"
     except (sqlite3.Error, OSError) as error:
-        print(f"postern-sync-agent: {config.state_dir}: {error}", file=sys.stderr)
-        return EX_IOERR
+        fault = str(error)
+    print(f"postern-sync-agent: {config.state_dir}: {fault}", file=sys.stderr)
+    return EX_IOERR
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -79,7 +84,8 @@ def _parser() -> argparse.ArgumentParser:
 def _log_to_stderr(level: str) -> None:
     """What a command prints stays apart from its log."""
     configure_logging("postern-sync-agent", level, sys.stderr)
-    logging.getLogger("httpx2").setLevel(logging.WARNING)  # a line for each request otherwise
+    for name in ("httpx2", "httpcore2"):  # some lines for each request otherwise, with headers
+        logging.getLogger(name).setLevel(logging.WARNING)
 
 
 def _check_folder(folder: Path) -> None:

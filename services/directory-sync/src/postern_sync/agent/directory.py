@@ -84,7 +84,7 @@ class Directory:
         """The directory, to be read. Raises `SourceFailed` where the settings cannot be used."""
         return ldap_source(
             self._access(settings),
-            datetime.now(UTC),
+            _now(settings),
             include_hidden=settings["include_hidden"],
             include_public_folders=settings["include_public_folders"],
         )
@@ -114,6 +114,13 @@ class Directory:
             return await test(access.ldap, access.password, ANYWHERE, mapping, seconds=ANSWER_SECONDS)
         except FilterError as error:
             raise SourceFailed("filter", f"The filter cannot be read: {error}.") from None
+
+
+def _now(settings: Json) -> datetime:
+    try:
+        return datetime.fromisoformat(settings["now"]).astimezone(UTC)
+    except (KeyError, TypeError, ValueError):
+        return datetime.now(UTC)
 
 
 def attributes_read(settings: Json) -> dict[str, list[str]]:

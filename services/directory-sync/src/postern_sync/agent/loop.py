@@ -76,7 +76,7 @@ class Agent:
         """Do what is asked for now, and no more; whether there was a reading."""
         work = await self._server.work([], wait=0)
         found = work["round"]
-        return found is not None and await self._rounds.carry_out(found["run_id"], found["settings"])
+        return found is not None and await self._rounds.carry_out(found["run_id"], _timed(found["settings"], work))
 
     def _busy(self) -> list[str]:
         running = [] if self._round is None or self._round[1].done() else [self._round[0]]
@@ -87,7 +87,7 @@ class Agent:
         found, question, has_begun = work["round"], work["question"], False
         if found is not None and (self._round is None or self._round[1].done()):
             self._check_round()
-            task = asyncio.create_task(self._rounds.carry_out(found["run_id"], found["settings"]))
+            task = asyncio.create_task(self._rounds.carry_out(found["run_id"], _timed(found["settings"], work)))
             self._round, has_begun = (found["run_id"], task), True
         if question is not None and len(self._questions) < MAX_QUESTIONS:
             task_of = asyncio.create_task(self._answer(question))
@@ -150,3 +150,8 @@ class Agent:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _timed(settings: Json, work: Json) -> Json:
+    """Settings with the server's time, by which accounts expire: the clock here may be wrong."""
+    return settings | {"now": work["now"]}

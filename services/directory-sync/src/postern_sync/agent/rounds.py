@@ -51,9 +51,9 @@ class Backoff:
 
     async def wait(self, retry_after: float | None = None) -> None:
         """Pause."""
-        pause = max(self._next, retry_after or 0.0)
+        pause = max(self._next * random.uniform(0.75, 1.25), (retry_after or 0.0) * random.uniform(1, 1.25))
         self._next = min(self._longest, self._next * 2)
-        await asyncio.sleep(pause * random.uniform(0.75, 1.25))
+        await asyncio.sleep(pause)
 
 
 class Rounds:

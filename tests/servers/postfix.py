@@ -4,6 +4,8 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import psutil
+
 from postern_local.ports import free_ports
 
 _MASTER = """\
@@ -92,6 +94,13 @@ class Postfix:
         """Stop it."""
         self._command("postfix", "stop")
 
+    def processor_seconds(self) -> float:
+        """Processor time used so far by all of its processes, ended ones too."""
+        master = psutil.Process(int((self._directory / "queue/pid/master.pid").read_text()))
+        own = master.cpu_times()
+        live = [_times(child) for child in master.children(recursive=True)]
+        return float(own.user + own.system + own.children_user + own.children_system + sum(live))
+
     def empty_hold_queue(self) -> None:
         """Remove what was held, so that every round meets the same queue."""
         self._command("postsuper", "-d", "ALL", "hold")
@@ -101,3 +110,11 @@ class Postfix:
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
         if done.returncode:
             raise RuntimeError(f"{' '.join(command)}: {done.stderr.strip()[-500:]}")
+
+
+def _times(process: psutil.Process) -> float:
+    try:
+        times = process.cpu_times()
+    except psutil.NoSuchProcess:  # it ended meanwhile and counts with its parent
+        return 0.0
+    return float(times.user + times.system)

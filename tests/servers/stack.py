@@ -24,7 +24,9 @@ from tests.servers.waiting import eventually
 class Stack:
     """Parts by name: `api`, `edge`, `edge2`, `dns`, `sync`, `deletion`; `mongod`, `rabbitmq`, `nexthop`."""
 
-    def __init__(self, farm: Farm, edges: int = 1, settings: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, farm: Farm, edges: int = 1, settings: Mapping[str, str] | None = None, *, moves_clock: bool = True
+    ) -> None:
         self.farm = farm
         name = f"stack-{secrets.token_hex(3)}"
         self.directory = farm.directory / name
@@ -37,7 +39,8 @@ class Stack:
         self.next_hop = SmtpSink(self.directory / "nexthop", self.ports["NEXTHOP"], name=f"nexthop-{name}")
         self.clock = self.directory / "clock"
         self.move_clock(0)
-        self.surroundings = self._surroundings(settings or {})
+        clock = {"POSTERN_TEST_CLOCK": str(self.clock)} if moves_clock else {}
+        self.surroundings = self._surroundings(clock | dict(settings or {}))
         self.units = {"nexthop": Unit(self.next_hop, farm.processes)}
         for service in self.surroundings.services():
             self.units[service.name] = self._unit(service, name)
@@ -46,7 +49,7 @@ class Stack:
         self.api = Api(f"http://127.0.0.1:{self.ports['API']}", self.keys.api_token)
 
     def _surroundings(self, settings: Mapping[str, str]) -> Surroundings:
-        extra = {"POSTERN_TEST_CLOCK": str(self.clock), "POSTERN_MONGODB_DATABASE": self.database, **settings}
+        extra = {"POSTERN_MONGODB_DATABASE": self.database, **settings}
         return Surroundings(
             self.directory,
             self.ports,
@@ -63,9 +66,10 @@ class Stack:
         return Unit(replace(service, name=f"{prefix}-{service.name}"), self.farm.processes)
 
     def add_edge(self, name: str, prefix: str = "", **settings: str) -> None:
-        """A further edge beside the first, not yet started."""
+        """A further edge beside the first, not yet started, on a port of its own unless `settings` name one."""
         port, ops_port = free_ports(2)
-        service = self.surroundings.service("edge", name, ops_port, POSTERN_EDGE_PORT=str(port), **settings)
+        own = {"POSTERN_EDGE_PORT": str(port)} | settings
+        service = self.surroundings.service("edge", name, ops_port, **own)
         self.units[name] = self._unit(service, prefix or self.directory.name)
 
     def start_all(self) -> None:

@@ -338,6 +338,17 @@ async def test_entries_with_thousands_of_addresses_are_taken_a_few_at_a_time(beh
 
 
 @pytest.mark.spec("L4")
+async def test_odd_names_keep_nobody_else_from_being_read(behind, agent, directory):
+    odd = ["nul\0l", "x" * 5000, "x" * 5001]
+    directory.entries += [
+        entry(f"9{n}", f"odd{n}@{DOMAIN}", id=f"{name}:1", name=name, refs=(name,)) for n, name in enumerate(odd)
+    ]
+    directory.members = {"id-staff": odd, "nul\0l": ["id-000001"]}
+    run = await behind.sync_with(agent)
+    assert (run["state"], run["counts"]["added"], run["counts"]["members_added"]) == ("completed", 44, 3), run["reason"]
+
+
+@pytest.mark.spec("L4")
 async def test_an_agent_that_says_nothing_ends_the_run_and_changes_nothing(behind, agent, place):
     await behind.sync_with(agent)
     before = everybody(await behind.users())

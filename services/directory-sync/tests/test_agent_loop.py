@@ -345,3 +345,18 @@ async def test_accounts_expire_by_the_servers_clock(state, tmp_path, monkeypatch
     async with at_work(agent_of(server, state, directory, tmp_path)):
         await eventually_async(lambda: server.finished)
     assert asked == [datetime(2026, 11, 28, 12, tzinfo=UTC)]
+
+
+@pytest.mark.spec("L4")
+async def test_a_fault_of_the_agents_own_ends_the_run_with_that_reason(state, tmp_path, monkeypatch):
+    server, directory = FakeServer(wanted(), *[NOTHING] * 3), FakeDirectory()
+
+    async def read(settings, reading):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(directory, "read", read)
+    with pytest.raises(ZeroDivisionError):
+        await agent_of(server, state, directory, tmp_path).run()
+    assert [message for _round, _step, message in server.failures] == [
+        "The agent has failed, with ZeroDivisionError; its log tells more."
+    ]

@@ -14,7 +14,7 @@ from typing import Any, Final, Protocol, TypeVar
 
 import structlog
 
-from postern_sync.agent.adapters.server import Refused, Server, Unreachable
+from postern_sync.agent.adapters.server import Refused, Revoked, Server, Unreachable
 from postern_sync.agent.state import State, is_ruined
 from postern_sync.source import Reading, SourceFailed
 
@@ -26,6 +26,7 @@ ATTEMPTS: Final = 40
 _NOT_FOUND: Final = 404
 _MOVED_ON: Final = frozenset({_NOT_FOUND, 409})
 _UNUSABLE: Final = "The agent cannot use its own state: {}."
+_BROKEN: Final = "The agent has failed, with {}; its log tells more."
 STEPS: Final = frozenset({"name", "connect", "tls", "bind", "base_dn", "filter", "permission", "agent"})
 
 log = structlog.get_logger(__name__)
@@ -71,6 +72,8 @@ class Rounds:
         """Read and send; whether it came to its end. Raises `Revoked`."""
         try:
             return await self._carry_out(run_id, settings)
+        except Revoked:
+            raise
         except sqlite3.Error as error:
             log.error("state_unusable", reason=str(error))
             await self._tell(_UNUSABLE.format(error))
@@ -78,6 +81,9 @@ class Rounds:
                 await whole(self._state.begin_anew)
             await self._pause_long()
             return False
+        except Exception as error:
+            await self._tell(_BROKEN.format(type(error).__name__))
+            raise
 
     async def _carry_out(self, run_id: str, settings: Json) -> bool:
         backoff = Backoff(self._pause)

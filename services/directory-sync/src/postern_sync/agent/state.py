@@ -17,6 +17,9 @@ from typing import Any, Final
 
 from postern_sync.rules.agent_records import (
     ENTRY,
+    MAX_ID,
+    MAX_REF,
+    MAX_REFS,
     PRESENT,
     Digest,
     canonical,
@@ -25,6 +28,7 @@ from postern_sync.rules.agent_records import (
     member_key,
     members_prefix,
     membership_of,
+    sendable,
 )
 from postern_sync.rules.entries import Entry
 
@@ -155,19 +159,21 @@ class State:
 
     def put(self, entries: list[Entry]) -> None:
         """Take a page of entries."""
-        texts = ((entry_key(entry.id), canonical(entry.to_json())) for entry in entries)
+        records = (_record(entry) for entry in entries)
+        texts = ((entry_key(record["id"]), canonical(record)) for record in records)
         self._many(
             "INSERT OR REPLACE INTO scan VALUES (?, ?, ?)", [(key, entry_hash(text), text) for key, text in texts]
         )
 
     def put_members(self, group_id: str, refs: list[str]) -> None:
         """Take some of a group's members."""
-        rows = [(member_key(group_id, ref), PRESENT) for ref in refs]
+        group = sendable(group_id, MAX_ID)
+        rows = [(member_key(group, sendable(ref, MAX_REF)), PRESENT) for ref in refs]
         self._many("INSERT OR IGNORE INTO scan (key, hash) VALUES (?, ?)", rows)
 
     def restart_members(self, group_id: str) -> None:
         """Forget what was taken of a group's members."""
-        prefix = members_prefix(group_id)
+        prefix = members_prefix(sendable(group_id, MAX_ID))
         after = prefix[:-1] + chr(ord(prefix[-1]) + 1)
         self._db.execute("DELETE FROM scan WHERE key >= ? AND key < ?", (prefix, after))
 
@@ -258,6 +264,12 @@ class State:
         with closing(self._db.cursor()) as cursor:
             for (key,) in cursor.execute(gone):
                 yield key, None, False
+
+
+def _record(entry: Entry) -> Json:
+    refs = [sendable(ref, MAX_REF) for ref in entry.refs[:MAX_REFS]]
+    names = {"id": sendable(entry.id, MAX_ID), "name": sendable(entry.name, MAX_REF)}
+    return entry.to_json() | names | {"refs": refs}
 
 
 def _pages(changes: Iterator[tuple[str, str | None, bool]]) -> Iterator[Json]:

@@ -13,6 +13,10 @@ MEMBER: Final = "member:"
 PRESENT: Final = ""  # the hash of a membership, which is there or not
 _CANONICAL: Final = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=True)
 _SPACE: Final = 1 << 256
+# What the server takes.
+MAX_ID: Final = 1000
+MAX_REF: Final = 4000
+MAX_REFS: Final = 100
 
 
 def entry_key(entry_id: str) -> str:
@@ -35,6 +39,14 @@ def membership_of(key: str) -> tuple[str, str]:
     length, _, rest = key.removeprefix(MEMBER).partition(":")
     group_id = rest[: int(length)]
     return group_id, rest[int(length) + 1 :]
+
+
+def sendable(text: str, limit: int) -> str:
+    """A name as a page may hold it: one that is odd must not keep all others from being sent, and stays told apart."""
+    plain = text.replace("\0", "\ufffd")
+    if len(plain) <= limit:
+        return plain
+    return f"{plain[: limit - 65]}#{hashlib.sha256(plain.encode('utf-8', 'replace')).hexdigest()}"
 
 
 def canonical(entry: Mapping[str, Any]) -> str:

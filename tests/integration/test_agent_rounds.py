@@ -348,6 +348,29 @@ async def test_odd_names_keep_nobody_else_from_being_read(behind, agent, directo
     assert (run["state"], run["counts"]["added"], run["counts"]["members_added"]) == ("completed", 44, 3), run["reason"]
 
 
+@pytest.mark.spec("L4", "S17")
+async def test_a_run_that_is_cancelled_in_the_midst_changes_nothing_and_the_next_one_reads_anew(
+    behind, agent, directory
+):
+    await behind.sync_with(agent)
+    before, mirrored = everybody(await behind.users()), await behind.mirrored()
+    del directory.entries[7]
+    may = asyncio.Event()
+    directory.pause = may.wait
+    async with working(behind.reading(agent)):
+        run_id = await behind.ask()
+        async with working(behind.worker().work()) as run:
+            await eventually_async(lambda: directory.reads == 2)
+            await behind.stored.set(RUNS, run_id, cancel_requested=True)
+            await run
+        assert (await behind.run(run_id))["state"] == "cancelled"
+        assert (everybody(await behind.users()), await behind.mirrored()) == (before, mirrored)
+        directory.entries.insert(0, entry("new", f"new@{DOMAIN}"))
+        may.set()
+        last = await behind.sync()
+    assert (last["state"], last["counts"]["flagged"], last["counts"]["added"]) == ("completed", 1, 1)
+
+
 @pytest.mark.spec("L4")
 async def test_an_agent_that_says_nothing_ends_the_run_and_changes_nothing(behind, agent, place):
     await behind.sync_with(agent)

@@ -2,16 +2,17 @@
 
 import time
 from collections.abc import Iterable
+from itertools import islice
 from typing import Any, Final
 
 from postern_common.directory_documents import LdapDocument
 from postern_common.ldap_filter import FilterError
 from postern_common.netguard import NetGuard
 from postern_sync.adapters.ldap import ber
-from postern_sync.adapters.ldap.faults import SUCCESS, LdapFault, of_search
+from postern_sync.adapters.ldap.faults import GARBLED, SUCCESS, LdapFault, of_search
 from postern_sync.adapters.ldap.objects import octets_of
 from postern_sync.adapters.ldap.reader import Section, sections_of
-from postern_sync.adapters.ldap.session import Access, Question, Session, open_session
+from postern_sync.adapters.ldap.session import Access, Bounds, Question, Session, open_session
 from postern_sync.adapters.ldap.threads import Wire, in_thread
 from postern_sync.rules.entries import Entry
 from postern_sync.rules.ldap_filter import any_contains, combine
@@ -19,6 +20,8 @@ from postern_sync.rules.ldap_mapping import LdapMapping
 from postern_sync.source import SourceFailed
 
 MAX_PAGES: Final = 20
+MAX_PAGE: Final = 32 * 1024 * 1024
+MAX_ALIASES: Final = 100  # shown of one entry
 _NAMES: Final = ("cn", "displayName", "givenName", "sn", "uid", "sAMAccountName")
 
 
@@ -89,14 +92,17 @@ class _Look:
 def _collect(session: Session, access: Access, look: _Look, found: list[dict[str, Any]], limit: int) -> bool:
     """Take entries page by page until there are more than wanted; whether these were all."""
     question = Question(access.ldap["base_dn"], look.filter_text, look.attributes)
-    cookie = b""
+    page = min(access.ldap["page_size"], limit + 1)
+    cookie, bounds = b"", Bounds(page, MAX_PAGE)
 
     def take(entry: ber.Object) -> None:
-        if len(found) <= limit:
-            found.extend(look.items(entry))
+        try:
+            found.extend(islice(look.items(entry), limit + 1 - len(found)))
+        except ber.Malformed:
+            raise LdapFault(GARBLED) from None
 
     for _ in range(MAX_PAGES):
-        ended = session.search(question, take, page=min(access.ldap["page_size"], limit + 1), cookie=cookie)
+        ended = session.search(question, take, page=page, cookie=cookie, bounds=bounds)
         if ended.code != SUCCESS:
             raise LdapFault(of_search(ended.code))
         if not ended.cookie:
@@ -113,5 +119,5 @@ def _item(entry: Entry, kind: str, address: str | None) -> dict[str, Any]:
         "kind": kind,
         "name": entry.name,
         "address": address,
-        "aliases": [alias.address for alias in entry.aliases],
+        "aliases": [alias.address for alias in entry.aliases[:MAX_ALIASES]],
     }

@@ -88,6 +88,7 @@ LOST: Final = Fault("connection_lost", "connect", "The connection broke.")
 SILENT: Final = Fault("timeout", "connect", "The server did not answer in time.")
 GARBLED: Final = Fault("protocol", "connect", "What the server sent is no LDAP.")
 TOO_LARGE: Final = Fault("too_large", "connect", "The server sent more than is taken.")
+UNASKED: Final = Fault("too_large", "connect", "The server sent more entries than it was asked for.")
 ABORTED: Final = Fault("aborted", "connect", "Reading was stopped.")
 UNPAGED: Final = Fault("paging", "permission", "The server did not say whether there is more.")
 

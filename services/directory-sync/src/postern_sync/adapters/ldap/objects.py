@@ -5,10 +5,14 @@ from dataclasses import dataclass
 from typing import Final
 
 from postern_sync.adapters.ldap import ber
+from postern_sync.adapters.ldap.faults import TOO_LARGE, LdapFault
 from postern_sync.adapters.ldap.ranges import ATTEMPTS, Ask, block_of, read_once, size_of
-from postern_sync.adapters.ldap.session import Question, Session
+from postern_sync.adapters.ldap.session import Bounds, Question, Session
+from postern_sync.adapters.ldap.streaming import MAX_MESSAGE
 
 MAX_VALUES: Final = 10_000
+MAX_OCTETS: Final = 4 * 1024 * 1024  # of the values of one entry, members apart
+ONE: Final = Bounds(1, MAX_MESSAGE)
 ANYTHING: Final = "(objectClass=*)"
 Octets = dict[str, list[bytes]]
 
@@ -32,7 +36,7 @@ class Asking:
         """Read one entry."""
         found: list[ber.Object] = []
         question = Question(dn, ANYTHING, attributes, "BASE")
-        ended = self.session.search(question, found.append, on_references=self.on_references)
+        ended = self.session.search(question, found.append, on_references=self.on_references, bounds=ONE)
         return Answer(ended.code, found[0] if found else None)
 
     def attribute(self, dn: str) -> Ask:
@@ -49,13 +53,15 @@ def octets_of(found: ber.Object, leave: Iterable[str] = ()) -> Octets:
     """An entry's values by attribute in lower case, but for those of `leave`. Raises `Malformed` for too many."""
     left = {name.lower() for name in leave}
     taken: Octets = {}
+    octets = 0
     for description, values in found.attributes.items():
         name = description.lower()
         if name.partition(";")[0] in left:
             continue
         kept = taken[name] = []
         for value in values:
-            if len(kept) >= MAX_VALUES:
+            octets += len(value)
+            if len(kept) >= MAX_VALUES or octets > MAX_OCTETS:
                 raise ber.Malformed
             kept.append(value)
     return taken
@@ -72,6 +78,19 @@ def read_values(name: str, ask: Ask) -> list[bytes] | None:
     """All values of an attribute that comes in ranges; None where they could not be read whole."""
     for attempt in range(ATTEMPTS):
         values: list[bytes] = []
-        if read_once(name, ask, values.extend, size_of(attempt)) and len(values) <= MAX_VALUES:
+        if read_once(name, ask, _putter(values), size_of(attempt)):
             return values
     return None
+
+
+def _putter(kept: list[bytes]) -> Callable[[list[bytes]], None]:
+    octets = 0
+
+    def put(values: list[bytes]) -> None:
+        nonlocal octets
+        octets += sum(map(len, values))
+        if len(kept) + len(values) > MAX_VALUES or octets > MAX_OCTETS:
+            raise LdapFault(TOO_LARGE)
+        kept.extend(values)
+
+    return put

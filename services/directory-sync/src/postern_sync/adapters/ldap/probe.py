@@ -12,7 +12,7 @@ from postern_common.ldap_filter import FilterError
 from postern_common.netguard import NetGuard
 from postern_sync.adapters.ldap import ber, network, tls
 from postern_sync.adapters.ldap.faults import SUCCESS, Fault, LdapFault, of_search
-from postern_sync.adapters.ldap.objects import ANYTHING, octets_of
+from postern_sync.adapters.ldap.objects import ANYTHING, ONE, octets_of
 from postern_sync.adapters.ldap.reader import Section, sections_of
 from postern_sync.adapters.ldap.sampling import count_of, first_of
 from postern_sync.adapters.ldap.session import Access, Question, Session
@@ -170,7 +170,8 @@ class _Test:
         """See whether what a run reads can be seen."""
         with self._step("base_dn", "The base DN is there."):
             seen: list[ber.Object] = []
-            ended = session.search(Question(self.access.ldap["base_dn"], ANYTHING, _NONE, "BASE"), seen.append)
+            base = Question(self.access.ldap["base_dn"], ANYTHING, _NONE, "BASE")
+            ended = session.search(base, seen.append, bounds=ONE)
             if ended.code != SUCCESS:
                 raise LdapFault(of_search(ended.code))
             if not seen:

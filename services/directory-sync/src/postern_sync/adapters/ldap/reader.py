@@ -29,9 +29,12 @@ from postern_sync.rules.ldap_mapping import LdapMapping, Raw, primary_group, rel
 from postern_sync.source import Reading, ReadReport, SourceFailed
 
 BATCH: Final = 200
+BATCH_ADDRESSES: Final = 20_000
 MAX_ENTRIES: Final = 1_000_000
 MAX_EMPTY_PAGES: Final = 1000
+MAX_HELD: Final = 64 * 1024 * 1024  # octets of what a page leaves to be asked for again
 MAX_PROBLEMS: Final = 20
+MAX_NAME: Final = 200  # of a DN among the problems
 MAX_REFERRALS: Final = 10_000
 
 
@@ -98,6 +101,8 @@ class _Run:
     with_id: int = 0
     without_id: int = 0
     batch: list[Entry] = field(default_factory=list)
+    batch_addresses: int = 0
+    held: int = 0
     groups_by_rid: dict[int, str] = field(default_factory=dict)
     by_primary_group: dict[str, list[str]] = field(default_factory=dict)
     partial: list[tuple[str, Octets, list[str]]] = field(default_factory=list)
@@ -195,14 +200,23 @@ class _Run:
         except ber.Malformed:
             raise LdapFault(GARBLED) from None
         if section.phase == "users" and (missing := ranged(found, section.attributes)):
+            self._hold(len(found.dn) + sum(len(value) for values in raw.values() for value in values))
             self.partial.append((found.dn, raw, missing))
             return
         entry = self._put(section, found.dn, raw)
         if section.phase == "groups":
+            waiting = len(members.unread)
             members.take(found.dn, entry.id, found.attributes)
+            if len(members.unread) > waiting:
+                self._hold(len(found.dn) + len(entry.id))
             rid = relative_identifier(raw)
             if rid is not None:
                 self.groups_by_rid[rid] = entry.id
+
+    def _hold(self, octets: int) -> None:
+        self.held += octets
+        if self.held > MAX_HELD:
+            raise LdapFault(TOO_LARGE)
 
     def _put(self, section: Section, dn: str, raw: Raw) -> Entry:
         entry = section.to_entry(dn, raw)
@@ -210,7 +224,8 @@ class _Run:
         if section.phase == "users":
             self._take_primary_group(entry, raw)
         self.batch.append(entry)
-        if len(self.batch) >= BATCH:
+        self.batch_addresses += len(entry.aliases)
+        if len(self.batch) >= BATCH or self.batch_addresses >= BATCH_ADDRESSES:
             self._put_batch()
         return entry
 
@@ -229,22 +244,22 @@ class _Run:
     def _put_batch(self) -> None:
         if self.batch:
             self.reading.put(self.batch)
-            self.batch = []
+            self.batch, self.batch_addresses = [], 0
         for group, refs in self.by_primary_group.items():
             self.reading.put_members(group, refs)
         self.by_primary_group = {}
 
     def _finish_page(self, section: Section, members: Members) -> None:
         """Read what did not come whole, now that the connection is free for other questions."""
-        unread, members.unread = members.unread, []
+        unread, members.unread, self.held = members.unread, [], 0
         for group in unread:
             if not members.read(group, self._asking.attribute(group.dn)):
-                self._problem(f"members_incomplete: {group.dn}")
+                self._problem(f"members_incomplete: {_shown(group.dn)}")
         partial, self.partial = self.partial, []
         for dn, raw, missing in partial:
             whole = {name.lower(): read_values(name, self._asking.attribute(dn)) for name in missing}
             if None in whole.values():  # half of somebody's addresses would take the others away
-                self._problem(f"values_incomplete: {dn}")
+                self._problem(f"values_incomplete: {_shown(dn)}")
             else:
                 self._put(section, dn, raw | {name: values or [] for name, values in whole.items()})
 
@@ -253,3 +268,7 @@ class _Run:
         for address in found:
             if len(self.referrals) < MAX_REFERRALS:
                 self.referrals.add(address.partition("?")[0].lower()[:500])
+
+
+def _shown(dn: str) -> str:
+    return dn if len(dn) <= MAX_NAME else dn[: MAX_NAME - 1] + "…"

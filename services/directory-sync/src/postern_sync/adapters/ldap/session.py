@@ -17,11 +17,12 @@ from ldap3.core.exceptions import LDAPException, LDAPInvalidFilterError
 from postern_common.directory_documents import LdapDocument
 from postern_common.netguard import NetGuard
 from postern_sync.adapters.ldap import ber, network, tls
-from postern_sync.adapters.ldap.faults import LOST, SUCCESS, Fault, LdapFault, of_bind
+from postern_sync.adapters.ldap.faults import LOST, SUCCESS, UNASKED, Fault, LdapFault, of_bind
 from postern_sync.adapters.ldap.streaming import Streaming, StreamingConnection
 
 CONNECT_SECONDS: Final = 10
 RECEIVE_SECONDS: Final = 30
+MAX_REPLY: Final = 1024 * 1024  # to a sign-in, or to the wish for encryption
 PORTS: Final = {"ldaps": 636, "starttls": 389, "none": 389}
 _START_TLS: Final = "1.3.6.1.4.1.1466.20037"  # RFC 4511 4.14
 _BAD_FILTER: Final = Fault("filter", "filter", "The filter cannot be read.")
@@ -43,6 +44,14 @@ class Question:
     attributes: Sequence[str]
     scope: Literal["BASE", "SUBTREE"] = "SUBTREE"
     limit: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What is taken of an answer that is kept; a server that sends more is not listened to any further."""
+
+    entries: int
+    octets: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,10 +181,14 @@ class Session:
         page: int | None = None,
         cookie: bytes = b"",
         on_references: Callable[[list[str]], None] = _ignore,
+        bounds: Bounds | None = None,
     ) -> ber.Result:
-        """Ask once, for a page or for all; entries go to `on_entry` as they come. Whatever the result, look at it."""
+        """Ask once, for a page or for all; entries go to `on_entry` as they come. Whatever the result, look at it.
+
+        Whoever keeps what comes gives `bounds`: a server need not keep to what it was asked for.
+        """
         connection = self._live
-        connection.strategy.on_entry = on_entry
+        connection.strategy.on_entry = on_entry if bounds is None else _at_most(bounds.entries, on_entry)
         connection.strategy.on_references = on_references
         return self._ask(
             lambda: connection.search(
@@ -189,12 +202,14 @@ class Session:
                 paged_criticality=True,
                 paged_cookie=cookie or None,
                 auto_escape=False,
-            )
+            ),
+            None if bounds is None else bounds.octets,
         )
 
-    def _ask(self, question: Callable[[], Any]) -> ber.Result:
+    def _ask(self, question: Callable[[], Any], octets: int | None = MAX_REPLY) -> ber.Result:
         strategy: Streaming = self._live.strategy
         strategy.forget()
+        strategy.octets_left = octets
         try:
             question()
         except LDAPInvalidFilterError:
@@ -217,6 +232,19 @@ class Session:
         if connection is not None and connection.socket is not None:
             with suppress(OSError):
                 connection.socket.shutdown(socket.SHUT_RDWR)
+
+
+def _at_most(count: int, on_entry: Callable[[ber.Object], None]) -> Callable[[ber.Object], None]:
+    left = count
+
+    def take(found: ber.Object) -> None:
+        nonlocal left
+        if not left:
+            raise LdapFault(UNASKED)
+        left -= 1
+        on_entry(found)
+
+    return take
 
 
 def open_session(access: Access, on_session: Callable[[Session], None]) -> Session:

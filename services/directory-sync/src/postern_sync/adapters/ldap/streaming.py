@@ -31,7 +31,9 @@ def _ignore(_thing: Any) -> None:
 
 
 class Streaming(SyncStrategy):
-    """Reads the answers of one connection. `deadline` is the moment after which nothing is waited for."""
+    """Reads the answers of one connection. `deadline` is the moment after which nothing is waited for; `octets_left` is
+    how much more of the present answer is taken, None for whatever comes.
+    """
 
     def __init__(self, connection: "StreamingConnection") -> None:
         super().__init__(connection)
@@ -39,6 +41,7 @@ class Streaming(SyncStrategy):
         self.on_references: Callable[[list[str]], None] = _ignore
         self.deadline: float | None = None
         self.operation_seconds: float = 600.0
+        self.octets_left: int | None = None
         self._last: ber.Result | None = None
         self._buffer = bytearray()
 
@@ -95,16 +98,22 @@ class Streaming(SyncStrategy):
                 length = ber.length_of(self._buffer)
             except ber.Malformed:
                 raise LdapFault(GARBLED) from None
-            if length is not None and length > MAX_MESSAGE:
+            if length is not None and length > self._longest:
                 raise LdapFault(TOO_LARGE)
             if length is not None and len(self._buffer) >= length:
                 data = bytes(memoryview(self._buffer)[:length])
                 del self._buffer[:length]
+                if self.octets_left is not None:
+                    self.octets_left -= length
                 return data
             more = self._receive(give_up)
             if not more:
                 return None
             self._buffer += more
+
+    @property
+    def _longest(self) -> int:
+        return MAX_MESSAGE if self.octets_left is None else min(MAX_MESSAGE, self.octets_left)
 
     def _receive(self, give_up: float) -> bytes:
         connection = self.connection

@@ -137,6 +137,7 @@ def unpacked(packed: bytes, limit: int) -> bytes:
     except zlib.error:
         raise invalid("The body is no gzip.", "") from None
     if len(plain) > limit:
+        del plain  # the answer's error would hold it until it is collected
         raise Problem("body-too-large", f"A page may have {limit} octets at most, unpacked.", status=413)
     if not unpacker.eof or unpacker.unused_data:
         raise invalid("The body is not one whole gzip.", "")

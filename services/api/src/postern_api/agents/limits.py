@@ -9,8 +9,8 @@ from typing import Final
 
 WINDOW_SECONDS: Final = 60.0
 MAX_WAITING_OF_ONE: Final = 2
-# A page of 8 MiB takes several times that once it is parsed.
-MAX_BODIES: Final = 4
+# A page of 8 MiB takes up to 50 MiB once it is parsed.
+MAX_BODIES: Final = 2
 
 
 class Rates:

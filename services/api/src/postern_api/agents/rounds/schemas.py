@@ -6,7 +6,7 @@ from typing import Annotated, Any, Final, Literal, get_args
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, FailFast, Field, StringConstraints
 
 from postern_api.agents.schemas import EXAMPLE_QUESTION, EXAMPLE_ROUND, EXAMPLE_RUN
-from postern_api.http.schemas import EXAMPLE_TIME, Input, Output
+from postern_api.http.schemas import EXAMPLE_TIME, HALVES, Input, Output
 from postern_common.directory_documents import IdKind
 
 EXAMPLE_ENTRY: Final = "6f9619ff-8b86-d011-b42d-00cf4fc964ff"
@@ -18,7 +18,7 @@ MAX_ALIASES: Final = 10_000
 
 def _plain(value: str) -> str:
     """No half of a surrogate pair and no NUL: neither can be stored or hashed."""
-    if any(char == "\0" or "\ud800" <= char <= "\udfff" for char in value):
+    if "\0" in value or HALVES.search(value) is not None:
         raise ValueError("this is no valid Unicode text")
     return value
 

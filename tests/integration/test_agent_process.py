@@ -215,3 +215,42 @@ async def test_a_server_of_another_authority_gets_nothing(api, served, config):
     assert status == 69
     assert "CERTIFICATE_VERIFY_FAILED" in said
     assert served.sent < 3000
+
+
+async def tunnel(reader, writer, asked):
+    """A proxy for one connection: notes what it was asked for, and passes the rest on (RFC 9110 9.3.6)."""
+    head = await reader.readuntil(b"\r\n\r\n")
+    asked.append(head.split(b"\r\n")[0].decode())
+    host, port = head.split()[1].decode().rsplit(":", 1)
+    there = await asyncio.open_connection(host, int(port))
+    writer.write(b"HTTP/1.1 200 Connected\r\n\r\n")
+
+    async def copy(source, target):
+        while data := await source.read(4096):
+            target.write(data)
+            await target.drain()
+
+    ways = [asyncio.ensure_future(copy(reader, there[1])), asyncio.ensure_future(copy(there[0], writer))]
+    await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+    for side in (writer, there[1]):
+        side.close()
+
+
+@pytest.mark.spec("L4")
+@pytest.mark.timeout(120)
+async def test_the_proxy_of_the_settings_is_taken_and_none_of_the_environment(api, served, config, monkeypatch):
+    made = (await api.post(f"{await api.customer()}/directory/agents", {"name": "here"}, expect=201)).json()
+    asked: list[str] = []
+    proxy = await asyncio.start_server(lambda reader, writer: tunnel(reader, writer, asked), "127.0.0.1", 0)
+    port = proxy.sockets[0].getsockname()[1]
+    async with proxy:
+        monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{port}")
+        assert (await run(config, "enrol", told="penr_wrong\n"))[0] == 77
+        assert asked == []
+        text = config.read_text().replace("[ldap]", f'proxy = "http://127.0.0.1:{port}"\n[ldap]')
+        await asyncio.to_thread(config.write_text, text)
+        status, _, said = await run(config, "enrol", told=made["code"] + "\n")
+        assert (status, asked) == (0, [f"CONNECT localhost:{served.port} HTTP/1.1"]), said
+    status, _, said = await run(config, "once")
+    assert status == 69
+    assert "Connect" in said

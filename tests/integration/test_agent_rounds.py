@@ -1,10 +1,7 @@
 """Agent, API and directory-sync together: a directory behind a firewall becomes users, by what changed alone."""
 
-import asyncio
-import contextlib
 import json
 import re
-from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
 
@@ -13,106 +10,23 @@ import pytest
 from postern_common.directory_documents import DeltaDocument
 from postern_common.documents import Collections
 from postern_common.mongo import PLATFORM
-from postern_common.secrets import SecretBox
 from postern_sync.agent.adapters.server import Revoked
 from postern_sync.agent.config import LdapConfig, write_secret
 from postern_sync.agent.directory import Directory
-from postern_sync.agent_rounds.source import NOBODY
 from postern_sync.mirror.overlay import Overlay
 from postern_sync.mirror.store import Mirror, Mirrored
-from postern_sync.source import SourceFailed
-from postern_sync.sources import Sources
-from tests.servers.agent import Scripted, beside, enrolled
+from tests.servers.agent import beside, enrolled
 from tests.servers.api import KEYS, api, place, prepared  # noqa: F401 - fixtures
+from tests.servers.behind import DOMAIN, Behind, agent, behind, directory, everybody, working  # noqa: F401 - fixtures
 from tests.servers.slapd import BASE, PASSWORD, PEOPLE, READER, Slapd, group, person, running
-from tests.servers.stored import Stored
 from tests.servers.sync_source import (
     DIRECTORIES,
     RUNS,
-    SyncStory,
-    Worker,
-    directory_document,
     entry,
-    people,
-    sync_settings,
 )
 from tests.servers.waiting import eventually_async
 
-DOMAIN = "demo.test"
 PAGE = Path(__file__).resolve().parents[2] / "docs/agent.md"
-
-
-class Behind(SyncStory):
-    """A customer of the API whose directory an agent reads; `sync` runs both sides."""
-
-    def __init__(self, api, customer, place, **settings):
-        made = sync_settings(*place, secret_keys=KEYS, **({"sync_poll_seconds": 0.03} | settings))
-        super().__init__(Stored(api.mongo), made, Scripted())
-        self.api, self.path = api, customer
-        self.customer_id = customer.rsplit("/", 1)[-1]
-        self.sources = Sources(made, SecretBox.from_text(KEYS), api.mongo)
-
-    def worker(self, **options):
-        return Worker(self.mongo, self.settings, self.sources, **options)
-
-    async def reading(self, agent):
-        while True:
-            await agent.once()
-            await asyncio.sleep(0.15)  # an agent that calls more often than 600 times a minute is slowed down
-
-    async def sync_with(self, agent, kind="sync", **fields):
-        """A run while the agent works."""
-        async with working(self.reading(agent)):
-            return await self.sync(kind, **fields)
-
-    async def mirrored(self):
-        found = await self.stored.all(Collections.DIRECTORY_MIRROR, customer_id=self.customer_id, source="agent")
-        return {row["external_id"] for row in found if row["external_id"]}
-
-    async def has_four_pages(self):
-        return (await self.staged())[1] >= 4
-
-    async def staged(self):
-        return [len(await self.stored.all(name)) for name in (Collections.AGENT_ROUNDS, Collections.AGENT_PAGES)]
-
-
-@asynccontextmanager
-async def working(work):
-    """Something that goes on meanwhile; what it raises is raised."""
-    task = asyncio.create_task(work)
-    try:
-        yield task
-        if task.done():
-            task.result()
-    finally:
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
-
-
-@pytest.fixture
-async def behind(api, place):
-    customer = await api.customer()
-    story = Behind(api, customer, place)
-    name, document = directory_document(story.customer_id)
-    document["ldap"]["connection"] = "agent"
-    await story.stored.put(name, document)
-    await api.verified(customer, DOMAIN)
-    return story
-
-
-@pytest.fixture
-def directory():
-    found = Scripted(people(40, DOMAIN))
-    found.entries.append(entry("staff", f"staff@{DOMAIN}", kind="list"))
-    found.members = {"id-staff": ["id-000001", "id-000002"]}
-    return found
-
-
-@pytest.fixture
-async def agent(behind, directory, tmp_path):
-    async with beside(behind.api, behind.path, tmp_path / "agent", directory) as found:
-        yield found
 
 
 @pytest.mark.spec("L4", "S16", "S7")
@@ -138,10 +52,6 @@ async def test_first_all_is_sent_then_only_what_changed(behind, agent, directory
     run = await behind.sync_with(agent)
     assert (run["state"], agent.wire.pages, await behind.items(run["_id"])) == ("completed", [], [])
     assert await behind.staged() == [0, 0]
-
-
-def everybody(story_users):
-    return {email: (user["state"], user["version"]) for email, user in story_users.items()}
 
 
 @pytest.mark.spec("L4")
@@ -239,47 +149,6 @@ async def test_a_digest_that_does_not_fit_is_asked_for_again_and_flags_nobody(be
 
 
 @pytest.mark.spec("L4", "S16")
-@pytest.mark.parametrize(
-    "report, state, words",
-    [
-        ({"problems": ("size_limit: entries are missing",)}, "incomplete", "size_limit"),
-        ({"base_readable": False}, "incomplete", "base_dn"),
-        ({"attribute_errors": 3}, "incomplete", "attributes"),
-    ],
-)
-async def test_a_reading_that_is_not_whole_flags_nobody(behind, agent, directory, report, state, words):
-    await behind.sync_with(agent)
-    directory.report = report
-    kept, directory.entries = directory.entries, directory.entries[:10]
-    run = await behind.sync_with(agent)
-    assert (run["state"], words in run["reason"], run["counts"]["flagged"]) == (state, True, 0)
-    assert len(await behind.users(state="active")) == 41
-    directory.report, directory.entries = {}, kept
-    run = await behind.sync_with(agent)
-    assert (run["state"], run["counts"]["flagged"]) == ("completed", 0)
-
-
-@pytest.mark.spec("L4", "L1")
-async def test_a_directory_that_cannot_be_read_ends_the_run_with_the_agents_reason(behind, agent, directory):
-    await behind.sync_with(agent)
-    before = everybody(await behind.users())
-    directory.failure = SourceFailed("bind", "The user name or the password is wrong.")
-    run = await behind.sync_with(agent)
-    assert (run["state"], run["reason"]) == ("failed", "bind: The user name or the password is wrong.")
-    assert everybody(await behind.users()) == before
-
-
-@pytest.mark.spec("L4", "S16")
-async def test_another_base_dn_of_the_agents_own_holds_all_flags(behind, agent, directory):
-    directory.place = "a" * 32
-    await behind.sync_with(agent)
-    directory.place = "b" * 32
-    del directory.entries[0]
-    run = await behind.sync_with(agent)
-    assert (run["state"], run["held"], run["proof"]["holds"]) == ("held", {"flag": 1}, ["filter"])
-
-
-@pytest.mark.spec("L4", "S16")
 async def test_a_preview_leaves_the_mirror_and_costs_no_full_round(behind, agent, directory):
     await behind.sync_with(agent)
     before = await behind.mirrored()
@@ -292,33 +161,6 @@ async def test_a_preview_leaves_the_mirror_and_costs_no_full_round(behind, agent
     assert (run["state"], run["counts"]["flagged"]) == ("completed", 1)
     assert [page["removed"] for page in agent.wire.pages] == [["id-000003"]]
     assert not agent.wire.pages[0]["entries"]
-
-
-@pytest.mark.spec("L4", "S16")
-async def test_an_empty_directory_flags_nobody_by_itself(behind, agent, directory):
-    await behind.sync_with(agent)
-    directory.entries, directory.members = [], {}
-    run = await behind.sync_with(agent)
-    assert run["state"] == "incomplete", run
-    assert len(await behind.users(state="active")) == 41
-
-
-@pytest.mark.spec("L4", "S16")
-async def test_an_approval_reads_by_the_agent_again_and_counts_only_while_nothing_moved(behind, agent, directory):
-    await behind.sync_with(agent)
-    gone = directory.entries[5:30]
-    del directory.entries[5:30]
-    held = await behind.sync_with(agent)
-    approval = {"approves": held["_id"], "approved_hash": held["plan_hash"]}
-    directory.entries.append(gone[0])
-    run = await behind.sync_with(agent, "approval", **approval)
-    assert (run["state"], len(await behind.users(state="active"))) == ("failed", 41)
-    directory.entries.pop()
-    held = await behind.sync_with(agent)
-    approval = {"approves": held["_id"], "approved_hash": held["plan_hash"]}
-    reads = directory.reads
-    run = await behind.sync_with(agent, "approval", **approval)
-    assert (run["state"], run["counts"]["flagged"], directory.reads) == ("completed", 25, reads + 1)
 
 
 @pytest.mark.spec("L4")
@@ -346,46 +188,6 @@ async def test_odd_names_keep_nobody_else_from_being_read(behind, agent, directo
     directory.members = {"id-staff": odd, "nul\0l": ["id-000001"]}
     run = await behind.sync_with(agent)
     assert (run["state"], run["counts"]["added"], run["counts"]["members_added"]) == ("completed", 44, 3), run["reason"]
-
-
-@pytest.mark.spec("L4", "S17")
-async def test_a_run_that_is_cancelled_in_the_midst_changes_nothing_and_the_next_one_reads_anew(
-    behind, agent, directory
-):
-    await behind.sync_with(agent)
-    before, mirrored = everybody(await behind.users()), await behind.mirrored()
-    del directory.entries[7]
-    may = asyncio.Event()
-    directory.pause = may.wait
-    async with working(behind.reading(agent)):
-        run_id = await behind.ask()
-        async with working(behind.worker().work()) as run:
-            await eventually_async(lambda: directory.reads == 2)
-            await behind.stored.set(RUNS, run_id, cancel_requested=True)
-            await run
-        assert (await behind.run(run_id))["state"] == "cancelled"
-        assert (everybody(await behind.users()), await behind.mirrored()) == (before, mirrored)
-        directory.entries.insert(0, entry("new", f"new@{DOMAIN}"))
-        may.set()
-        last = await behind.sync()
-    assert (last["state"], last["counts"]["flagged"], last["counts"]["added"]) == ("completed", 1, 1)
-
-
-@pytest.mark.spec("L4")
-async def test_an_agent_that_says_nothing_ends_the_run_and_changes_nothing(behind, agent, place):
-    await behind.sync_with(agent)
-    before = everybody(await behind.users())
-    impatient = Behind(behind.api, behind.path, place, sync_agent_silent_seconds=1)
-    run = await impatient.sync()
-    assert (run["state"], run["reason"].partition(":")[0]) == ("failed", "agent")
-    assert everybody(await behind.users()) == before
-    assert await behind.staged() == [0, 0]
-
-
-@pytest.mark.spec("L4")
-async def test_a_directory_without_an_agent_fails_at_once(behind):
-    run = await behind.sync()
-    assert (run["state"], run["reason"]) == ("failed", "agent: " + NOBODY)
 
 
 @pytest.mark.spec("L4")
@@ -423,25 +225,6 @@ async def test_a_worker_that_takes_a_run_over_uses_what_the_agent_has_sent(behin
     await behind.worker().work()
     run = await behind.run(run_id)
     assert (run["state"], len(await behind.users()), directory.reads) == ("completed", 41, 1)
-
-
-@pytest.mark.spec("L1", "S12", "L4")
-async def test_a_question_goes_to_the_agent_and_its_answer_comes_back(behind, agent):
-    asked = {
-        "_id": "req_1", "customer_id": behind.customer_id, "kind": "test", "provider": "ldap", "query": {},
-        "settings": (await behind.directory())["ldap"] | {"password": "sealed"},
-    }  # fmt: skip
-    step = {"step": "bind", "ok": True, "detail": "Signed in.", "milliseconds": 3}
-
-    async def answer():
-        question = await eventually_async(agent.asked)
-        assert not {"password", "user", "host"} & set(question["settings"])
-        await agent.server.answer(question["id"], {"ok": True, "steps": [step], "found": {"users": 3, "groups": 1}})
-
-    async with working(answer()):
-        found = await behind.sources.answer(asked)
-    assert (found["ok"], found["steps"], found["found"]) == (True, [step], {"users": 3, "groups": 1})
-    assert await behind.stored.all(Collections.AGENT_QUESTIONS) == []
 
 
 def names_in(body, prefix=""):

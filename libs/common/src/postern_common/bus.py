@@ -21,6 +21,7 @@ import aio_pika
 import structlog
 from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractExchange, AbstractIncomingMessage
 from aiormq.channel import Channel as WireChannel
+from pamqp import commands
 from prometheus_client import Counter, Gauge
 
 from postern_common import telemetry, topology
@@ -30,10 +31,12 @@ from postern_common.envelope import CONTENT_TYPE, Envelope
 from postern_common.errors import Rejected, Temporary
 from postern_common.events import BY_TYPE, Event
 from postern_common.mongo import PLATFORM, DuplicateKey, Mongo, Session
+from postern_common.wire import Outgoing, publish_all
 
 Handler = Callable[[Envelope, Session], Awaitable[None]]
 
 MAX_BUG_ATTEMPTS: Final = 6
+PERSISTENT: Final = int(aio_pika.DeliveryMode.PERSISTENT)
 PREFETCH: Final = 16
 CONNECT_SECONDS: Final = 5.0
 CONFIRM_SECONDS: Final = 10.0
@@ -239,32 +242,23 @@ class Bus:
         channel = self._channel
         if channel is None:
             raise Temporary("not connected to the broker")
-        outcomes = await asyncio.gather(*(self._publish_one(channel, envelope) for envelope in envelopes))
-        return {envelope.id for envelope, sent in zip(envelopes, outcomes, strict=True) if sent}
-
-    async def _publish_one(self, channel: WireChannel, envelope: Envelope) -> bool:
-        kind = BY_TYPE.get(envelope.type)
-        message = _message(envelope.to_json(), envelope)
-        mandatory = bool(kind and kind.consumers)
+        if not envelopes:
+            return set()
         try:
-            # A negative acknowledgement and a returned message both raise (CASES 69). With `wait` each event would wait
-            # until the one before it is on the wire; the confirmation is waited for all the same.
-            await channel.basic_publish(
-                message.body,
-                exchange=topology.EXCHANGE,
-                routing_key=envelope.name,
-                properties=message.properties,
-                mandatory=mandatory,
-                timeout=CONFIRM_SECONDS,
-                wait=False,
+            faults = await publish_all(
+                channel, topology.EXCHANGE, [_outgoing(one) for one in envelopes], CONFIRM_SECONDS
             )
         except _BROKEN as error:
             _end_if_cancelled()
-            log.warning(
-                "event_not_published", event_id=envelope.id, event_name=envelope.name, error=type(error).__name__
-            )
-            return False
-        return True
+            log.warning("events_not_published", events=len(envelopes), error=type(error).__name__)
+            return set()
+        # A negative acknowledgement and a returned message are both faults (CASES 69).
+        for envelope, fault in zip(envelopes, faults, strict=True):
+            if fault is not None:
+                log.warning(
+                    "event_not_published", event_id=envelope.id, event_name=envelope.name, error=type(fault).__name__
+                )
+        return {envelope.id for envelope, fault in zip(envelopes, faults, strict=True) if fault is None}
 
     # -- consuming ----------------------------------------------------------------------------------------------------
 
@@ -371,13 +365,14 @@ def _attempt(message: AbstractIncomingMessage) -> int:
     return value if isinstance(value, int) and value > 0 else 1
 
 
-def _message(body: bytes, envelope: Envelope) -> aio_pika.Message:
-    return aio_pika.Message(
-        body,
+def _outgoing(envelope: Envelope) -> Outgoing:
+    kind = BY_TYPE.get(envelope.type)
+    properties = commands.Basic.Properties(
         content_type=CONTENT_TYPE,
-        delivery_mode=aio_pika.DeliveryMode.PERSISTENT,
+        delivery_mode=PERSISTENT,
         message_id=envelope.id,
-        type=envelope.type,
+        message_type=envelope.type,
         timestamp=envelope.time,
         app_id=envelope.source,
     )
+    return Outgoing(envelope.to_json(), envelope.name, properties, mandatory=bool(kind and kind.consumers))

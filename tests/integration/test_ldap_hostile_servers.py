@@ -1,16 +1,20 @@
 """Servers that send more than they were asked for, or as little as keeps a reader waiting (SPEC S16, L1)."""
 
+import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 from uuid import UUID
 
 import pytest
 
-from postern_sync.adapters.ldap import objects, reader, sampling
+from postern_sync.adapters.ldap import objects, pace, reader, sampling
+from postern_sync.adapters.ldap.factory import make_ldap_source
+from postern_sync.rules.proof import prove
 from postern_sync.source import SourceFailed
 from tests.integration.test_ldap_odd_servers import directory, is_groups, read, user
-from tests.integration.test_ldap_testing import ask, last
-from tests.servers.ldap_wire import Answer, Done, Entry, LdapWire, Search, settings
+from tests.integration.test_ldap_testing import SECRETS, ask, last, service
+from tests.servers.ldap_wire import Answer, Done, Entry, LdapWire, Octets, Search, settings
+from tests.servers.slapd import PASSWORD, Everything
 
 Behaviour = Callable[[Search], Iterable[Answer]]
 FLOOD = 100_000
@@ -141,3 +145,76 @@ async def test_names_among_the_problems_are_cut():
     (problem,) = report.problems
     assert problem.startswith("members_incomplete: CN=all,")
     assert len(problem) < 300
+
+
+def of_customer(port: int) -> Any:
+    """A customer's directory as it is stored."""
+    sealed = SECRETS.seal(PASSWORD, "directories/cus_1/ldap.password")
+    options = {"include_hidden": True, "include_public_folders": False}
+    return {"customer_id": "cus_1", "ldap": settings(port, password=sealed), **options}
+
+
+def dripping(seconds: float) -> Behaviour:
+    """One user a page, a page now and then, for ever."""
+
+    def users(search: Search) -> Iterator[Answer]:
+        page = int(search.cookie or b"0")
+        if page:
+            time.sleep(seconds)
+        yield user(page)
+        yield Done(0, str(page + 1).encode())
+
+    return directory(users)
+
+
+@pytest.mark.spec("S16")
+async def test_a_reading_has_an_end_however_long_a_server_drips():
+    """What was read by then is no whole reading, so that nobody is flagged."""
+    began = time.monotonic()
+    with LdapWire(dripping(0.2)).running() as wire:
+        source = make_ldap_source(
+            of_customer(wire.port), SECRETS, service().model_copy(update={"sync_ldap_seconds": 2})
+        )
+        report = await source.read(Everything())
+    assert time.monotonic() - began < 6
+    assert report.users > 1
+    assert report.problems == ("timeout: The directory could not be read in the time that it is given.",)
+    assert not prove(report, None, "ldap", "").is_complete
+
+
+@pytest.mark.spec("S16")
+async def test_an_octet_now_and_then_does_not_keep_a_reader_waiting(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(pace, "PATIENCE_SECONDS", 1.0)
+
+    def base(_search: Search) -> Iterator[Answer]:
+        yield Octets(b"\x30\x84\x00\x00\x10\x00")
+        for _ in range(200):
+            time.sleep(0.1)
+            yield Octets(b"\x00")
+
+    began = time.monotonic()
+    with pytest.raises(SourceFailed, match="so slowly"):
+        await read(base)
+    assert time.monotonic() - began < 5
+
+
+@pytest.mark.spec("S16")
+async def test_entries_one_by_one_with_long_pauses_are_given_up(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(pace, "PATIENCE_SECONDS", 1.0)
+    monkeypatch.setattr(pace, "OCTETS_PER_SECOND", 10_000)
+    began = time.monotonic()
+    _, report, _ = await read(dripping(0.4))
+    assert time.monotonic() - began < 8
+    assert report.users > 1
+    assert [problem.partition(":")[0] for problem in report.problems] == ["too_slow"]
+
+
+def test_a_server_that_sends_much_may_pause_but_never_longer_than_in_the_beginning(monkeypatch: pytest.MonkeyPatch):
+    now = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    patience = pace.Pace()
+    for _ in range(1000):  # a page of half a megabyte every two minutes, for a day and more
+        patience.waits()
+        now[0] += 120
+        patience.took(500_000)
+    assert patience.left == pace.PATIENCE_SECONDS

@@ -25,6 +25,13 @@ class SyncSettings(CommonSettings):
         8, ge=1, le=64, description="Questions to directories (tests of settings) that one process answers at a time."
     )
     sync_question_seconds: float = Field(20.0, gt=0, le=60, description="How long a directory may take for an answer.")
+    sync_ldap_seconds: float = Field(
+        14_400.0,
+        ge=1,
+        le=86400,
+        description="How long reading a directory over LDAP may take; what was read until then adds and changes users, "
+        "and nobody is flagged.",
+    )
     sync_scratch_dir: Path | None = Field(
         None, description="Folder of the scratch files of runs, about 2 KiB an entry; empty means the system's own."
     )

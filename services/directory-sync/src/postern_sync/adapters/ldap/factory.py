@@ -1,5 +1,6 @@
 """From a customer's settings to a directory that can be read, tested and looked at."""
 
+import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Final, cast
@@ -9,6 +10,7 @@ from postern_common.ldap_filter import FilterError
 from postern_common.netguard import NetGuard
 from postern_common.secrets import SecretBox, SecretsError
 from postern_sync.adapters.ldap.browse import browse
+from postern_sync.adapters.ldap.faults import OVERDUE
 from postern_sync.adapters.ldap.probe import test
 from postern_sync.adapters.ldap.reader import LdapSource
 from postern_sync.adapters.ldap.session import Access
@@ -51,7 +53,8 @@ def make_ldap_source(directory: DirectoryDocument, secrets: SecretBox, settings:
     if ldap is None:
         raise SourceFailed("name", _UNSET)
     password = _password(ldap, secrets, f"directories/{directory['customer_id']}/ldap.password")
-    access = Access(ldap, password, NetGuard(settings.allow_networks))
+    deadline = time.monotonic() + settings.sync_ldap_seconds
+    access = Access(ldap, password, NetGuard(settings.allow_networks), deadline, OVERDUE)
     return ldap_source(
         access,
         datetime.now(UTC),

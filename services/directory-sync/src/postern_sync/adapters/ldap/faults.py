@@ -86,6 +86,8 @@ _SEARCH: Final = {
 }
 LOST: Final = Fault("connection_lost", "connect", "The connection broke.")
 SILENT: Final = Fault("timeout", "connect", "The server did not answer in time.")
+SLOW: Final = Fault("too_slow", "connect", "The server sends so slowly that it was given up.")
+OVERDUE: Final = Fault("timeout", "connect", "The directory could not be read in the time that it is given.")
 GARBLED: Final = Fault("protocol", "connect", "What the server sent is no LDAP.")
 TOO_LARGE: Final = Fault("too_large", "connect", "The server sent more than is taken.")
 UNASKED: Final = Fault("too_large", "connect", "The server sent more entries than it was asked for.")

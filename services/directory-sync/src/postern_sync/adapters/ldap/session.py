@@ -17,7 +17,7 @@ from ldap3.core.exceptions import LDAPException, LDAPInvalidFilterError
 from postern_common.directory_documents import LdapDocument
 from postern_common.netguard import NetGuard
 from postern_sync.adapters.ldap import ber, network, tls
-from postern_sync.adapters.ldap.faults import LOST, SUCCESS, UNASKED, Fault, LdapFault, of_bind
+from postern_sync.adapters.ldap.faults import LOST, SILENT, SUCCESS, UNASKED, Fault, LdapFault, of_bind
 from postern_sync.adapters.ldap.streaming import Streaming, StreamingConnection
 
 CONNECT_SECONDS: Final = 10
@@ -58,13 +58,14 @@ class Bounds:
 class Access:
     """Where a directory is, how it is signed in to, and which addresses may be connected to.
 
-    `deadline` is the moment of `time.monotonic` after which nothing is waited for.
+    `deadline` is the moment of `time.monotonic` after which nothing is waited for, and `late` what is said then.
     """
 
     ldap: LdapDocument
     password: str = field(repr=False)
     guard: NetGuard
     deadline: float | None = None
+    late: Fault = SILENT
 
     @property
     def port(self) -> int:
@@ -130,7 +131,7 @@ class Session:
             receive_timeout=self._access.seconds(RECEIVE_SECONDS),
             return_empty_attributes=False,
         )
-        connection.strategy.deadline = self._access.deadline
+        connection.strategy.deadline, connection.strategy.late = self._access.deadline, self._access.late
         connection.open(read_server_info=False)
         return connection
 

@@ -14,7 +14,8 @@ from ldap3.strategy.base import RESPONSE_COMPLETE, SESSION_TERMINATED_BY_SERVER
 from ldap3.strategy.sync import SyncStrategy
 
 from postern_sync.adapters.ldap import ber
-from postern_sync.adapters.ldap.faults import GARBLED, LOST, SILENT, TOO_LARGE, LdapFault
+from postern_sync.adapters.ldap.faults import GARBLED, LOST, SILENT, SLOW, TOO_LARGE, Fault, LdapFault
+from postern_sync.adapters.ldap.pace import Pace
 
 MAX_MESSAGE: Final = 64 * 1024 * 1024  # a group of half a million members
 MAX_MESSAGES: Final = 2_000_000  # answers to one question
@@ -31,8 +32,8 @@ def _ignore(_thing: Any) -> None:
 
 
 class Streaming(SyncStrategy):
-    """Reads the answers of one connection. `deadline` is the moment after which nothing is waited for; `octets_left` is
-    how much more of the present answer is taken, None for whatever comes.
+    """Reads the answers of one connection. `deadline` is the moment after which nothing is waited for, and `late` what
+    is said then; `octets_left` is how much more of the present answer is taken, None for whatever comes.
     """
 
     def __init__(self, connection: "StreamingConnection") -> None:
@@ -40,8 +41,9 @@ class Streaming(SyncStrategy):
         self.on_entry: Callable[[ber.Object], None] = _ignore
         self.on_references: Callable[[list[str]], None] = _ignore
         self.deadline: float | None = None
-        self.operation_seconds: float = 600.0
+        self.late: Fault = SILENT
         self.octets_left: int | None = None
+        self._pace = Pace()
         self._last: ber.Result | None = None
         self._buffer = bytearray()
 
@@ -61,11 +63,8 @@ class Streaming(SyncStrategy):
         return self._last
 
     def _get_response(self, message_id: int, timeout: float) -> Any:
-        waited = 0.0
         for _ in range(MAX_MESSAGES):
-            began = time.monotonic()
-            data = self._message(self.operation_seconds - waited)
-            waited += time.monotonic() - began
+            data = self._message()
             if data is None:
                 return SESSION_TERMINATED_BY_SERVER
             try:
@@ -90,9 +89,8 @@ class Streaming(SyncStrategy):
         elif message.kind != ber.INTERMEDIATE:
             raise LdapFault(GARBLED)
 
-    def _message(self, seconds: float) -> bytes | None:
+    def _message(self) -> bytes | None:
         """The next message; None where the connection has ended."""
-        give_up = time.monotonic() + seconds
         while True:
             try:
                 length = ber.length_of(self._buffer)
@@ -106,7 +104,7 @@ class Streaming(SyncStrategy):
                 if self.octets_left is not None:
                     self.octets_left -= length
                 return data
-            more = self._receive(give_up)
+            more = self._receive()
             if not more:
                 return None
             self._buffer += more
@@ -115,20 +113,28 @@ class Streaming(SyncStrategy):
     def _longest(self) -> int:
         return MAX_MESSAGE if self.octets_left is None else min(MAX_MESSAGE, self.octets_left)
 
-    def _receive(self, give_up: float) -> bytes:
+    def _receive(self) -> bytes:
         connection = self.connection
-        if self.deadline is not None:
-            give_up = min(give_up, self.deadline)
-        left = give_up - time.monotonic()
-        if left <= 0:
-            raise LdapFault(SILENT)
+        seconds, fault = self._patience()
+        if seconds <= 0:
+            raise LdapFault(fault)
+        self._pace.waits()
         try:
-            connection.socket.settimeout(min(left, connection.receive_timeout))
-            return bytes(connection.socket.recv(_CHUNK))
+            connection.socket.settimeout(seconds)
+            more = bytes(connection.socket.recv(_CHUNK))
         except TimeoutError:
-            raise LdapFault(SILENT) from None
+            raise LdapFault(fault) from None
         except (OSError, AttributeError):  # ldap3 takes the socket away when it closes
             raise LdapFault(LOST) from None
+        self._pace.took(len(more))
+        return more
+
+    def _patience(self) -> tuple[float, Fault]:
+        """How long may be waited for the next octets, and what is wrong where none come."""
+        limits = [(float(self.connection.receive_timeout), SILENT), (self._pace.left, SLOW)]
+        if self.deadline is not None:
+            limits.append((self.deadline - time.monotonic(), self.late))
+        return min(limits, key=lambda limit: limit[0])
 
 
 class StreamingConnection(ldap3.Connection):

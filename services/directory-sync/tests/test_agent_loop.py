@@ -141,7 +141,7 @@ def question(question_id="req_1"):
 
 @pytest.mark.spec("L4")
 async def test_a_reading_under_way_is_told_and_questions_are_answered_beside_it(state, tmp_path):
-    server, directory = FakeServer(wanted(), wanted("run_2"), question()), FakeDirectory()
+    server, directory = FakeServer(wanted(), wanted(), question()), FakeDirectory()
     directory.may.clear()
     async with at_work(agent_of(server, state, directory, tmp_path)):
         await eventually_async(lambda: server.answers)
@@ -272,13 +272,30 @@ async def test_secrets_are_not_read_whoever_asks(state, asked):
 
 
 @pytest.mark.spec("L4")
-async def test_work_that_cannot_be_begun_yet_is_not_asked_for_in_a_rush(state, tmp_path, quick):
-    server, directory = FakeServer(wanted(), *[wanted("run_2")] * 5, *[NOTHING] * 5), FakeDirectory()
-    directory.may.clear()
+async def test_work_that_cannot_be_begun_yet_is_not_asked_for_in_a_rush(state, tmp_path, quick, monkeypatch):
+    server, directory = FakeServer(*[question(f"req_{n}") for n in range(9)], *[NOTHING] * 5), FakeDirectory()
+
+    async def answer(kind, settings, query):
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(directory, "answer", answer)
     async with at_work(agent_of(server, state, directory, tmp_path)):
         await eventually_async(lambda: not server.works)
-        assert len([pause for pause in quick if pause >= 3]) >= 9
-        assert directory.reads == 1
+        assert len([pause for pause in quick if 3 <= pause <= 6]) >= 9
+        assert server.asked[-1] == [f"req_{n}" for n in range(4)]
+
+
+@pytest.mark.spec("L4")
+async def test_a_reading_for_a_run_that_is_over_makes_room_for_the_next(state, tmp_path):
+    server, directory = FakeServer(wanted(), *[NOTHING] * 5, *[wanted("run_2")] * 3), FakeDirectory()
+    directory.may.clear()
+    async with at_work(agent_of(server, state, directory, tmp_path)) as running:
+        await eventually_async(lambda: directory.reads == 2)
+        assert server.asked[-1] == ["run_2"]
+        directory.may.set()
+        await eventually_async(lambda: server.finished)
+        assert not running.done()
+    assert (server.finished, server.failures) == (["rnd_1"], [])
 
 
 @pytest.mark.spec("L4")

@@ -85,6 +85,8 @@ class Agent:
     def _begin(self, work: Json) -> bool:
         """Begin what there is to do; whether anything was begun. One reading at a time, and a few questions."""
         found, question, has_begun = work["round"], work["question"], False
+        if found is not None and self._round is not None and found["run_id"] != self._round[0]:
+            self._round[1].cancel()  # that run is over, and nobody waits for what is read for it
         if found is not None and (self._round is None or self._round[1].done()):
             self._check_round()
             task = asyncio.create_task(self._rounds.carry_out(found["run_id"], _timed(found["settings"], work)))
@@ -100,7 +102,8 @@ class Agent:
         """Take note of how a reading ended; a token that is revoked, or a bug, ends the agent."""
         if self._round is not None and self._round[1].done():
             task, self._round = self._round[1], None
-            task.result()
+            if not task.cancelled():
+                task.result()
 
     async def _answer(self, question: Json) -> None:
         began = time.monotonic()

@@ -377,3 +377,13 @@ async def test_a_fault_of_the_agents_own_ends_the_run_with_that_reason(state, tm
     assert [message for _round, _step, message in server.failures] == [
         "The agent has failed, with ZeroDivisionError; its log tells more."
     ]
+
+
+@pytest.mark.spec("L4")
+async def test_a_directory_that_hangs_does_not_hold_the_agent_up_for_ever(state, monkeypatch):
+    monkeypatch.setattr("postern_sync.agent.directory.READ_SECONDS", 0.3)
+    silent = await asyncio.start_server(lambda _reader, _writer: asyncio.sleep(60), "127.0.0.1", 0)
+    async with silent, asyncio.timeout(5):
+        directory = Directory(LdapConfig(host="127.0.0.1", port=silent.sockets[0].getsockname()[1], security="none"))
+        with pytest.raises(SourceFailed):
+            await directory.read(WHOLE, state)

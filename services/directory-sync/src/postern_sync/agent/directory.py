@@ -1,6 +1,7 @@
 """The directory beside the agent: reached as the agent's own settings say, read as the server asks."""
 
 import json
+import time
 from datetime import UTC, datetime
 from hashlib import sha256
 from ipaddress import IPv4Network, IPv6Network
@@ -13,6 +14,7 @@ from postern_common.ldap_secrets import secret_asked
 from postern_common.netguard import NetGuard
 from postern_sync.adapters.ldap.browse import browse
 from postern_sync.adapters.ldap.factory import ldap_source, mapping_of
+from postern_sync.adapters.ldap.faults import OVERDUE
 from postern_sync.adapters.ldap.probe import test
 from postern_sync.adapters.ldap.session import Access
 from postern_sync.agent.config import ConfigFault, LdapConfig, read_secret
@@ -23,6 +25,7 @@ Json = dict[str, Any]
 # Whoever runs the agent names the host; no tenant of somebody else's does, so that any address will do (SPEC R12).
 ANYWHERE: Final = NetGuard([IPv4Network("0.0.0.0/0"), IPv6Network("::/0")])
 ANSWER_SECONDS: Final = 15.0
+READ_SECONDS: Final = 4 * 3600.0  # no run waits for longer by default; a directory that hangs must not hold the next up
 _UNKNOWN_PRESET: Final = "The server asks for a kind of directory that this version of the agent does not know."
 _NO_BASE: Final = "The base DN is given neither by the server nor in the agent's settings."
 _UNREAD: Final = "The server asks for {}, which may hold secrets; the agent does not read it."
@@ -76,7 +79,7 @@ class Directory:
     def _access(self, settings: Json) -> Access:
         try:
             password = read_secret(self._config.password_file) if self._config.password_file is not None else ""
-            return Access(self.document(settings), password, ANYWHERE)
+            return Access(self.document(settings), password, ANYWHERE, time.monotonic() + READ_SECONDS, OVERDUE)
         except ConfigFault as fault:
             raise SourceFailed("agent", _LOCAL) from fault
 

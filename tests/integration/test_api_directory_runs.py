@@ -5,6 +5,8 @@ from datetime import timedelta
 
 import pytest
 
+from postern_common.documents import Collections
+from postern_common.mongo import PLATFORM
 from tests.servers.api import api, place, prepared  # noqa: F401 - fixtures
 from tests.servers.directory import ending_approvals, put_held, put_run, set_up, settings
 from tests.servers.waiting import eventually_async
@@ -47,6 +49,21 @@ async def test_runs_are_asked_for_one_at_a_time_whatever_their_kind(api, custome
     assert [event["data"]["run_id"] for event in await api.events("SyncRequested")] == [preview["id"]]
     # Another customer's runs are none of this one's.
     await api.post(f"{await api.customer()}/directory/sync", expect=202)
+
+
+@pytest.mark.spec("S8", "T9")
+async def test_no_run_is_asked_for_while_the_customer_is_suspended_whoever_asks(api, customer):
+    held = await put_held(api, customer)
+    admin = await api.token_for(customer)
+    await api.mongo.collection(Collections.CUSTOMERS, PLATFORM).update_one({}, {"$set": {"state": "suspended"}})
+    for options in ({}, {"token": admin}):
+        for kind in ("sync", "preview"):
+            refused = await api.post(f"{customer}/directory/{kind}", expect=403, **options)
+            assert refused.json()["code"] == "customer-suspended"
+        assert (await approve(api, customer, held, expect=403, **options)).json()["code"] == "customer-suspended"
+    assert await api.events("SyncRequested") == []
+    await api.mongo.collection(Collections.CUSTOMERS, PLATFORM).update_one({}, {"$set": {"state": "active"}})
+    await api.post(f"{customer}/directory/sync", expect=202)
 
 
 @pytest.mark.spec("S8")

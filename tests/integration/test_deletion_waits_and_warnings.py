@@ -123,6 +123,18 @@ async def test_a_user_whom_a_run_flagged_waits_while_the_directory_is_not_read(s
     assert await Sweep(UserStore(stored.mongo)).sweep() == 1
 
 
+@pytest.mark.spec("S16", "T9")
+async def test_nobody_goes_for_a_directory_that_is_not_read_since_its_customer_is_suspended(stored, move):
+    """Whom a run flagged waits as soon as the last good run is old; who was flagged by hand goes all the same."""
+    customer = (await stored.customer(state="suspended"))["_id"]
+    await directory(stored, customer)
+    await flagged(stored, customer, due_in=13 * timedelta(hours=1))
+    await flagged(stored, customer, "bob@demo.test", due_in=13 * timedelta(hours=1), flag_reason="by hand")
+    move(3 * DAY)
+    assert await Sweep(UserStore(stored.mongo)).sweep() == 1
+    assert await left(stored) == {"ann@demo.test"}
+
+
 @pytest.mark.spec("S16")
 async def test_without_any_good_run_nobody_goes(stored):
     customer = (await stored.customer())["_id"]

@@ -101,6 +101,14 @@ async def test_a_note_becomes_one_user_whoever_works_on_it(stored):
     assert await stored.all(Collections.DISCOVERIES) == []
 
 
+@pytest.mark.spec("U5", "T9")
+async def test_nobody_is_made_while_the_customer_is_suspended(stored):
+    customer = await _discovering(stored, state="suspended")
+    await _note(stored, customer, "ann@demo.test")
+    await Discovery(stored.mongo).look()
+    assert (await stored.all(Collections.USERS), await stored.all(Collections.DISCOVERIES)) == ([], [])
+
+
 @pytest.mark.spec("U5", "T6")
 async def test_without_a_licence_or_against_the_customers_will_nobody_is_made(stored):
     full = await _discovering(stored, allowed_users=0)

@@ -26,6 +26,43 @@ async def events_once(story, count):
     return sorted(added) == sorted(user["_id"] for user in (await story.users()).values()) and len(added) == count
 
 
+@pytest.mark.spec("S8", "T9")
+async def test_a_suspended_customers_directory_waits_and_runs_soon_after_the_suspension(story):
+    story.source.entries = people(3, story.domain)
+    due = story.mongo.clock.now() - timedelta(minutes=1)
+    directory = await story.directory()
+    await story.stored.set(DIRECTORIES, directory["_id"], next_run_at=due)
+    await story.stored.set(Collections.CUSTOMERS, story.customer_id, state="suspended")
+    [schedule] = schedules(story, 1)
+    assert (await schedule.look(), await story.stored.all(RUNS)) == (0, [])
+    waits = (await story.directory())["next_run_at"] - story.mongo.clock.now()
+    assert timedelta(0) < waits <= timedelta(minutes=5)
+    await story.stored.set(Collections.CUSTOMERS, story.customer_id, state="active")
+    assert await schedule.look() == 0
+    await story.stored.set(DIRECTORIES, directory["_id"], next_run_at=due)  # those minutes later
+    assert await schedule.look() == 1
+    await story.worker().work()
+    assert len(await story.users()) == 3
+
+
+@pytest.mark.spec("T9", "S17")
+async def test_a_run_of_a_customer_that_is_suspended_meanwhile_changes_nobody_and_says_why(story):
+    story.source.entries = people(3, story.domain)
+
+    async def suspend():
+        await story.stored.set(Collections.CUSTOMERS, story.customer_id, state="suspended")
+
+    story.source.pause = suspend
+    run = await story.sync()
+    assert (run["state"], run["reason"], story.source.reads) == ("cancelled", "the customer is suspended", 1)
+    run = await story.sync()
+    assert (run["state"], run["reason"], story.source.reads) == ("cancelled", "the customer is suspended", 1)
+    assert await story.users() == {}
+    await story.stored.set(Collections.CUSTOMERS, story.customer_id, state="active")
+    story.source.pause = lambda: asyncio.sleep(0)
+    assert ((await story.sync())["state"], len(await story.users())) == ("completed", 3)
+
+
 @pytest.mark.spec("S8")
 async def test_of_two_runs_asked_for_at_once_one_is_kept(story):
     outcomes = await asyncio.gather(story.ask(), story.ask(), return_exceptions=True)

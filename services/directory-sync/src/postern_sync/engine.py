@@ -27,7 +27,7 @@ from postern_sync.planning.reconcile import reconcile
 from postern_sync.plans.store import PlanStore
 from postern_sync.plans.storing import Planned, Planner
 from postern_sync.rules.proof import prove
-from postern_sync.runs.documents import NO_DIRECTORY, SERVICE
+from postern_sync.runs.documents import NO_DIRECTORY, SERVICE, SUSPENDED
 from postern_sync.runs.lease import Lease
 from postern_sync.scope import rules_of, scope_of
 from postern_sync.settings import SyncSettings
@@ -60,7 +60,11 @@ class Engine:
 
     async def run(self, lease: Lease) -> None:
         """Bring the run to its end, or as far as the lease allows."""
+        if await self._is_refused(lease):
+            return
         if lease.run["phase"] != "applying" and not await self._plan(lease):
+            return
+        if await self._is_refused(lease):  # reading may have taken hours
             return
         application = Application(self._mongo, lease, lease.run["provider"], batch=self._settings.sync_batch)
         try:
@@ -69,6 +73,14 @@ class Engine:
             await self._ending.fail(lease, NO_DIRECTORY)
         else:
             await self._ending.finish(lease)
+
+    async def _is_refused(self, lease: Lease) -> bool:
+        """Whether the run has ended here since nothing of its customer's may change (SPEC T9)."""
+        customer = await PeopleStore(self._mongo, lease.customer_id).customer()
+        if customer is None or customer["state"] != "suspended":
+            return False
+        await self._ending.fail(lease, SUSPENDED, "cancelled")
+        return True
 
     async def _plan(self, lease: Lease) -> bool:
         """Read and plan; False where the run has ended with that."""

@@ -28,9 +28,9 @@ class DiscoveryStore:
         return bool(await notes.delete_one({"_id": note["_id"]}, session=session))
 
     async def wants(self, customer_id: str, session: Session) -> Document | None:
-        """The customer, held until the transaction ends; None where it does not discover, or is gone."""
+        """The customer, held until the transaction ends; None where it does not discover, is suspended, or gone."""
         customers = self.mongo.collection(Collections.CUSTOMERS, TenantScope(customer_id))
-        query = {"_id": customer_id, "recipient_mode": RecipientMode.DISCOVER.value}
+        query = {"_id": customer_id, "recipient_mode": RecipientMode.DISCOVER.value, "state": {"$ne": "suspended"}}
         return await customers.find_one_and_update(query, {"$inc": {"writes": 1}}, session=session)
 
     async def is_verified(self, customer_id: str, domain: str, session: Session) -> bool:

@@ -11,6 +11,7 @@ NO_DIRECTORY: Final = "no directory configured"
 PLAN_STALE: Final = "plan-stale"
 CANCELLED: Final = "cancelled"
 GIVEN_UP: Final = "the run failed again and again for a reason on our side"
+SUSPENDED: Final = "the customer is suspended"
 OTHER_RUN: Final = "another run is under way"
 SCHEDULE: Final = "schedule"
 

@@ -2,7 +2,8 @@
 
 Any number of workers may look. The run and the directory's next due time are one transaction: of two workers one finds
 the due time moved, or an open run in the way. What came due more than once while nobody looked runs once, since the
-next time counts from now. While this machine's clock and the database's differ by more than 60 s nothing is due.
+next time counts from now. Customers who are suspended wait (SPEC T9). While this machine's clock and the database's
+differ by more than 60 s nothing is due.
 """
 
 import asyncio
@@ -31,6 +32,8 @@ EARLY: Final = 0.05
 MOST_EARLY: Final = timedelta(minutes=15)
 # A preview or an approval that is under way is short: the run that is due waits for it.
 SHORTLY: Final = timedelta(minutes=1)
+# Directories of suspended customers are looked at again so often: soon after the suspension they run.
+SUSPENDED: Final = timedelta(minutes=5)
 
 log = structlog.get_logger(__name__)
 _DUE = Counter("postern_sync_schedule_runs_total", "Runs that the schedule asked for.")
@@ -104,7 +107,12 @@ class Schedule:
         at = next_time(now, directory["interval_hours"], random.random())
         if present is not None and present["kind"] != "sync":
             at = now + SHORTLY
+        is_suspended = await self._directories.is_suspended(customer_id, session)
+        if is_suspended:
+            at = now + SUSPENDED
         if not await self._directories.move_on(directory, at, session):
+            return False
+        if is_suspended:
             return False
         _LATE.set((now - directory["next_run_at"]).total_seconds())
         if present is not None:

@@ -28,6 +28,11 @@ class DirectoryStore:
         query = {"next_run_at": {"$lte": now}, "enabled": True}
         return await self._all.find(query, limit=limit, sort=[("next_run_at", 1)], projection=shown)
 
+    async def is_suspended(self, customer_id: str, session: Session) -> bool:
+        """Whether nothing of the customer's may change at the moment (SPEC T9)."""
+        customers = self.mongo.collection(Collections.CUSTOMERS, TenantScope(customer_id))
+        return await customers.find_one({"state": "suspended"}, session=session, projection={"_id": 1}) is not None
+
     async def move_on(self, directory: Document, next_run_at: datetime, session: Session) -> bool:
         """Move a due time on; False where another worker has, or the settings have changed."""
         directories = self.mongo.collection(Collections.DIRECTORIES, TenantScope(directory["customer_id"]))

@@ -1,6 +1,6 @@
 """Asking for a run (SPEC S8): runs of one customer never overlap, and none is queued twice."""
 
-from typing import Any
+from typing import Any, Final
 
 from postern_api.customers.store import CustomerStore
 from postern_api.directory.runs.schemas import PLAN_SORTS, SORTS, PlanList, RunList, to_run
@@ -14,6 +14,7 @@ from postern_common.ids import new_id
 from postern_common.mongo import DuplicateKey, Session
 
 Document = dict[str, Any]
+_SUSPENDED: Final = "This customer is suspended: its directory is not read until the suspension ends."
 
 
 class Runs:
@@ -92,8 +93,11 @@ class Runs:
 
     async def add(self, document: Document, session: Session) -> None:
         """Keep a run to be, and have directory-sync told of it; only while none is under way."""
-        if await CustomerStore(self._resources.mongo).lock(self._tenant.customer_id, session) is None:
+        customer = await CustomerStore(self._resources.mongo).lock(self._tenant.customer_id, session)
+        if customer is None:
             raise not_found()
+        if customer["state"] == "suspended":  # whoever asks: a run changes what may not change
+            raise Problem("customer-suspended", _SUSPENDED, status=403)
         present = await self._store.under_way(session)
         if present is not None:
             raise _is_running(present)

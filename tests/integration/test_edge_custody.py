@@ -10,6 +10,7 @@ import pytest
 
 from postern_common.documents import Collections
 from postern_common.errors import Temporary
+from postern_edge import delivery
 from postern_edge.delivery import Delivery
 from postern_edge.interfaces import AcceptedRecipient
 from postern_edge.messages import Lease, Terms, split
@@ -61,6 +62,26 @@ async def test_an_edge_without_deliveries_leaves_its_messages_to_others_at_once(
     await edges().start()
     await settled(taker)
     assert len(hop.messages) == 1
+
+
+@pytest.mark.spec("R4", "R5")
+async def test_messages_for_which_a_line_is_too_long_go_back_together_and_are_delivered_later(edges, hop, monkeypatch):
+    monkeypatch.setattr(delivery, "MAX_IN_LINE", 0)
+    edge = edges(edge_deliveries_per_server=1)
+    hop.delays["MAIL"] = 0.5
+    await edge.seed(hop)
+    await edge.start()
+    await asyncio.gather(*(edge.edge.spool.accept(message()) for _ in range(6)))
+
+    async def given_back():
+        return len(await edge.documents(lease_owner=None, state="queued")) >= 4
+
+    await eventually_async(given_back)
+    hop.delays.clear()
+    edge.move_clock(10)
+    monkeypatch.setattr(delivery, "MAX_IN_LINE", 3000)
+    assert len(await settled(edge)) == 6
+    assert len(hop.messages) == 6
 
 
 @pytest.mark.spec("R13")

@@ -89,6 +89,7 @@ class Delivery:
         self._under_way: dict[str, asyncio.Task[None]] = {}
         self._settling: set[str] = set()
         self._emptied: list[str] = []
+        self._unwanted: list[str] = []
         self._leases = Leases(seams.queue, lambda: self._under_way)
         self._draining = False
 
@@ -153,6 +154,8 @@ class Delivery:
         if self._under_way:
             await asyncio.wait(set(self._under_way.values()), timeout=seconds * SETTLE_SHARE)
         left = [message_id for message_id in left if message_id not in self._settling]
+        left += self._unwanted
+        self._unwanted = []
         if left:
             log.info("deliveries_given_back", messages=len(left))
             await self._queue.release(left)
@@ -197,14 +200,14 @@ class Delivery:
             tried = await self._try(entry, due)
         except Temporary as error:
             log.warning("attempt_put_off", message_id=entry.message_id, reason=error.reason)
-            await self._put_back(entry)
+            await self._put_back(entry.message_id)
             return
         except Exception:
             _BUGS.inc()
             log.exception("attempt_failed", message_id=entry.message_id)
             tried = [Tried(index, UNFORESEEN, "") for index in due]
         if tried is None:
-            await self._put_back(entry)
+            self._unwanted.append(entry.message_id)
             return
         self._settling.add(entry.message_id)
         try:
@@ -262,19 +265,22 @@ class Delivery:
         if settled.done and entry.document["body"] is not None:
             self._emptied.append(entry.message_id)
 
-    async def _put_back(self, entry: Entry) -> None:
+    async def _put_back(self, *message_ids: str) -> None:
         later = self._queue.time.now() + timedelta(seconds=random.uniform(2, 6))
         try:
-            await self._queue.release([entry.message_id], later)
+            await self._queue.release(list(message_ids), later)
         except Temporary as error:
-            log.info("lease_not_released", message_id=entry.message_id, reason=error.reason)  # it lapses
+            log.info("leases_not_released", messages=len(message_ids), reason=error.reason)  # they lapse
 
     # -- clearing away -------------------------------------------------------------------------------------------------
 
     async def _clear_away(self) -> None:
-        """Remove the bodies of messages that are done, in batches."""
+        """Remove the bodies of messages that are done, and give back those for which a line is too long, in batches."""
         while True:
             await asyncio.sleep(0.25)
+            if self._unwanted:
+                unwanted, self._unwanted = self._unwanted, []
+                await self._put_back(*unwanted)
             try:
                 await self._remove_emptied()
             except Temporary as error:

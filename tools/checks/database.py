@@ -18,7 +18,7 @@ DATABASE_CALLS = frozenset({"collection", "get_collection", "get_database", "get
 
 DRIVERS = frozenset({"aio_pika", "aiormq", "aiosmtplib", "bson", "dns", "gridfs", "httpx2", "motor", "pymongo"})
 DRIVER_FOLDERS = frozenset({"adapters"})
-DRIVER_FILES = STORES | {"deadletters.py"}
+DRIVER_FILES = STORES | {"deadletters.py", "wire.py"}
 
 
 def _is_store(source: Source) -> bool:

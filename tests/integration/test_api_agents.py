@@ -110,7 +110,7 @@ async def test_a_revoked_agent_is_refused_at_once_and_a_removed_customers_too(ap
     await put_round(api, customer)
     await api.delete(customer, expect=204)
     await api.get("/v1/agent/work?wait=0", token=other, expect=401)
-    assert await api.all("agent_rounds") == []
+    assert await api.all("agents") == []
 
 
 @pytest.mark.spec("T2", "L4")

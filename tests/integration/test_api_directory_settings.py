@@ -8,6 +8,7 @@ import trustme
 
 from postern_common.documents import Collections
 from postern_common.mongo import PLATFORM
+from postern_deletion.removal.loop import Removal
 from tests.servers.api import api, place, prepared, running_api  # noqa: F401 - fixtures
 from tests.servers.directory import (
     GUID,
@@ -279,4 +280,5 @@ async def test_a_removed_customers_directory_is_read_no_more(api):
     await api.delete(customer, expect=204)
     kept = {other.rsplit("/", 1)[-1]}
     assert {one["customer_id"] for one in await api.all("directories")} == kept
+    await Removal(api.mongo).look()
     assert {one["customer_id"] for one in await api.all("directory_exceptions")} == kept

@@ -1,13 +1,26 @@
-"""When flagged users go: what the service that deletes decides, and others show (SPEC S9, S14, S16, X1). All pure."""
+"""When flagged users go: what the service that deletes decides, and others show (SPEC S9, S14, S16, X1). All pure.
+
+And what is noted of a removed customer until nothing of it is left.
+"""
 
 from collections.abc import Mapping
 from datetime import datetime, timedelta
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, TypedDict
 
 BY_HAND: Final = "by hand"
 NOTICE: Final = timedelta(hours=24)
 INTERVALS: Final = 2
 PauseReason = Literal["frozen", "directory_unread", "awaiting_run"]
+
+
+class RemovedCustomerDocument(TypedDict):
+    """A customer that is gone, under its id. The api notes it; deletion-scheduler removes what is left of the customer
+    at `next_at`, and the note in the end.
+    """
+
+    _id: str
+    removed_at: datetime
+    next_at: datetime
 
 
 def due_by_delay(flagged_at: datetime, delay_days: int | None, changed_at: datetime | None) -> datetime | None:

@@ -20,6 +20,7 @@ class Collections(StrEnum):
     SIGN_IN_LIMITS = "sign_in_limits"
     IDEMPOTENCY = "idempotency"
     CUSTOMERS = "customers"
+    REMOVED_CUSTOMERS = "removed_customers"
     DOMAINS = "domains"
     SITES = "sites"
     USERS = "users"

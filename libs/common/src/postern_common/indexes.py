@@ -57,6 +57,7 @@ STORED: Final[dict[Collections, Stored]] = {
             Index((("delay_changed_at", 1),), where={"delay_changed_at": {"$exists": True}}),
         ),
     ),
+    Collections.REMOVED_CUSTOMERS: Stored("deletion-scheduler", False, (Index((("next_at", 1),)),)),
     Collections.DOMAINS: Stored(
         "api",
         True,

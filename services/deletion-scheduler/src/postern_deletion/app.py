@@ -9,6 +9,7 @@ from postern_common.outbox import OutboxRelay
 from postern_common.runtime import Runtime
 from postern_common.telemetry import configure_logging
 from postern_deletion.handlers import Handlers
+from postern_deletion.removal.loop import Removal
 from postern_deletion.settings import DeletionSettings
 from postern_deletion.store import UserStore
 from postern_deletion.sweep import SERVICE, Sweep
@@ -23,6 +24,7 @@ def assemble(settings: DeletionSettings) -> Runtime:
     bus = Bus(settings.amqp_url.get_secret_value(), SERVICE, mongo, Handlers(sweep.wake).table())
     relay = OutboxRelay(mongo, bus)
     warnings = Warnings(store, poll_seconds=settings.deletion_warn_seconds)
+    removal = Removal(mongo)
     sweep.on_commit = warnings.on_commit = relay.kick
 
     async def work() -> None:
@@ -33,6 +35,10 @@ def assemble(settings: DeletionSettings) -> Runtime:
         await mongo.prepare()
         await warnings.run()
 
+    async def clear() -> None:
+        await mongo.prepare()
+        await removal.run()
+
     async def close() -> None:
         mongo.close()
 
@@ -41,6 +47,7 @@ def assemble(settings: DeletionSettings) -> Runtime:
     runtime.add_task("outbox", relay.run)
     runtime.add_task("sweep", work)
     runtime.add_task("warnings", warn)
+    runtime.add_task("removal", clear)
     runtime.add_check("database", mongo.ping)
     runtime.add_check("broker", bus.check)
     runtime.add_check("clock", sweep.check_clock)

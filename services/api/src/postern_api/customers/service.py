@@ -132,7 +132,7 @@ class CustomerSettings:
 
     async def _delete(self, condition: IfMatch) -> None:
         tenant, resources = self._tenant, self._tenant.resources
-        present = await self._present(condition)
+        present, now = await self._present(condition), await resources.database_now()
 
         async def work(session: Session) -> None:
             locked = await self._store.lock(tenant.customer_id, session)
@@ -140,7 +140,7 @@ class CustomerSettings:
                 raise not_found()
             if await self._store.holds_something(tenant.customer_id, session):
                 raise conflict("customer-not-empty", "Remove its domains, users and sites first.")
-            if not await self._store.delete(tenant.customer_id, present["version"], session):
+            if not await self._store.delete(tenant.customer_id, present["version"], now, session):
                 raise stale()
             await resources.emit(session, _changed(tenant.customer_id, "deleted"))
 

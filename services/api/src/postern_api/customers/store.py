@@ -1,24 +1,17 @@
 """Stored customers."""
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any, Final, cast
 
 from postern_api.auth.roles import Principal, Role
+from postern_common.deletions import RemovedCustomerDocument
 from postern_common.documents import Collections, CustomerDocument
 from postern_common.mongo import PLATFORM, Mongo, Scoped, Session, TenantScope
 
 Document = dict[str, Any]
-_DIRECTORY: Final = (
-    Collections.DIRECTORIES,
-    Collections.DIRECTORY_EXCEPTIONS,
-    Collections.DIRECTORY_ADDITIONS,
-    Collections.AGENTS,
-    Collections.AGENT_ROUNDS,
-    Collections.AGENT_PAGES,
-    Collections.AGENT_QUESTIONS,
-    Collections.KNOWN_ADDRESSES,
-    Collections.DISCOVERIES,
-)
+# What lets anybody in, or has a directory read: the rest of a removed customer goes after it, in batches.
+_AT_ONCE: Final = (Collections.DIRECTORIES, Collections.AGENTS)
 
 
 def visible_to(principal: Principal) -> Document:
@@ -76,11 +69,18 @@ class CustomerStore:
                 return True
         return False
 
-    async def delete(self, customer_id: str, version: int, session: Session) -> bool:
-        """Remove the customer with its tokens, and how its directory is read, so that nobody reads it any more."""
-        for name in _DIRECTORY:
+    async def delete(self, customer_id: str, version: int, now: datetime, session: Session) -> bool:
+        """Remove the customer with its tokens, and how its directory is read, so that nobody reads it any more.
+
+        The note that is left has deletion-scheduler remove all else.
+        """
+        for name in _AT_ONCE:
             await self._mongo.collection(name, TenantScope(customer_id)).delete_many({}, session=session)
         await self._mongo.collection(Collections.TOKENS, PLATFORM).delete_many(
             {"owner_id": customer_id}, session=session
+        )
+        note = RemovedCustomerDocument(_id=customer_id, removed_at=now, next_at=now)
+        await self._mongo.collection(Collections.REMOVED_CUSTOMERS, PLATFORM).insert_one(
+            cast(Document, note), session=session
         )
         return bool(await self._customers.delete_one({"_id": customer_id, "version": version}, session=session))

@@ -1,0 +1,1 @@
+"""What removed customers leave behind (SPEC T9)."""

@@ -80,6 +80,20 @@ async def test_a_stored_password_stays_only_while_it_goes_to_the_same_place(api)
     assert (await stored_directory(api))["ldap"]["password"] is None
 
 
+@pytest.mark.spec("L1", "L4")
+@pytest.mark.parametrize("sent", [{}, {"host": "10.0.0.5", "password": PASSWORD}])
+async def test_no_password_is_kept_where_an_agent_reads(api, sent):
+    customer = await api.customer()
+    path = f"{customer}/directory"
+    await set_up(api, customer)
+    agent = {"connection": "agent", "preset": "openldap", "base_dn": "dc=acme,dc=com"} | sent
+    moved = (await api.put(path, settings(ldap=agent), expect=200)).json()
+    assert (moved["ldap"]["connection"], moved["ldap"]["password_set"]) == ("agent", False)
+    assert (await stored_directory(api))["ldap"]["password"] is None
+    # On the way back it is asked for again.
+    await refused(api, customer, "/ldap/password", ldap=without(ldap(), "password"))
+
+
 @pytest.mark.spec("T10", "L1", "E1")
 async def test_secrets_move_to_a_new_key_so_that_the_old_one_can_go(api, place):
     customer = await api.customer()

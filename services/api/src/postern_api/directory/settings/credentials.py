@@ -27,7 +27,9 @@ class Credentials:
         self.place = place_of(customer_id)
 
     def ldap(self, body: LdapInput, found: Document, present: Document | None) -> Document:
-        """`found` with the password that goes with it."""
+        """`found` with the password that goes with it; an agent has its own, and none is kept for it here."""
+        if body.connection == "agent":
+            return {**found, "password": None}
         return {**found, "password": self._one("ldap", "password", body, present, is_same=_same_server(found, present))}
 
     def entra(self, body: EntraInput, found: Document, present: Document | None, now: datetime) -> Document:

@@ -108,7 +108,8 @@ class LdapInput(LdapFields, Input):
 
     password: SecretStr | None = Field(
         None, max_length=1000, examples=["not-a-real-password"],
-        description="Left out, the stored one stays while servers, port and user are the same; null removes it.",
+        description="Left out, the stored one stays while servers, port and user are the same; null removes it. None is "
+        "kept where an agent reads.",
     )  # fmt: skip
 
 

@@ -51,6 +51,7 @@ missing_packages() {
 missing_test_packages() {
     have slapd || echo slapd
     have samba || echo samba
+    have haproxy || echo haproxy
     ls /usr/lib/*/faketime/libfaketime.so.1 >/dev/null 2>&1 || echo faketime
     [ -d /usr/share/samba/setup/ad-schema ] || echo samba-ad-dc samba-ad-provision samba-dsdb-modules samba-vfs-modules
 }

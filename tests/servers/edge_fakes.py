@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from ipaddress import ip_network
 from pathlib import Path
 
 from postern_common.clock import Clock
@@ -166,6 +167,7 @@ async def edge_listener(
     *,
     budget: int = 64 * 1024 * 1024,
     certificate: tuple[Path, Path] | None = None,
+    balancers: str = "",
 ) -> AsyncIterator[Edge]:
     """A listener on a free port, closed at the end."""
     directory, spool = FakeDirectory(), FakeSpool()
@@ -177,6 +179,7 @@ async def edge_listener(
         connections=connections or ConnectionLimits(),
         budget=ByteBudget(budget),
         tls=CertificateWatch(*certificate) if certificate else None,
+        balancers=[ip_network(balancers)] if balancers else [],
     )
     listener = Listener(port, sweep_seconds=0.02)
     await listener.start("127.0.0.1", 0)

@@ -86,9 +86,7 @@ class CommonSettings(BaseSettings):
     @field_validator("allow_networks", mode="before")
     @classmethod
     def _split_networks(cls, value: object) -> object:
-        if isinstance(value, str):
-            return tuple(ip_network(part.strip()) for part in value.split(",") if part.strip())
-        return value
+        return networks_of(value)
 
     @field_validator("dns_servers", mode="before")
     @classmethod
@@ -106,6 +104,13 @@ class CommonSettings(BaseSettings):
     def secret_key_text(self) -> str:
         """The encryption keys' text, from the file where one is named."""
         return read_secret(self.secret_keys, self.secret_keys_file)
+
+
+def networks_of(value: object) -> object:
+    """Networks as comma separated CIDRs; anything else as it is."""
+    if isinstance(value, str):
+        return tuple(ip_network(part.strip()) for part in value.split(",") if part.strip())
+    return value
 
 
 def _checked_server(text: str) -> str:

@@ -142,6 +142,7 @@ class Edge:
                 connections=ConnectionLimits(settings.edge_max_connections, settings.edge_max_connections_per_address),
                 budget=self.budget,
                 tls=CertificateWatch(certificate, key) if certificate and key else None,
+                balancers=settings.edge_proxy_networks,
             )
         )
 

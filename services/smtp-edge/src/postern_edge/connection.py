@@ -24,6 +24,7 @@ DATA: Final = 1
 WAITING: Final = 2  # commands, read ahead until the answer to the last one is there
 TLS: Final = 3  # the handshake; what comes after it is read ahead
 CLOSING: Final = 4  # discarded: the last reply is on its way
+PROXY: Final = 5  # the load balancer's word on whose connection this is
 
 # Why reading is paused, as bits.
 BY_READ_AHEAD: Final = 1
@@ -85,9 +86,19 @@ class Connection(SMTP):
             self.deadline = math.inf
             self.transport.abort()
             return
+        if self._state == PROXY:
+            self.send_off("nothing came in time")
+            return
         reply = replies.DATA_TOO_SLOW if self._state == DATA else replies.IDLE_TOO_LONG
         log.info("session_expired", reply=reply.id, peer_ip=self.session.peer_ip)
         self.close_with(reply)
+
+    def send_off(self, reason: str) -> None:
+        """End a connection of a load balancer that does not say whose it is; nobody is there to be answered."""
+        log.warning("proxy_header_refused", peer_ip=self.session.peer_ip, reason=reason)
+        self._state = CLOSING
+        self.deadline = math.inf
+        self.transport.abort()
 
     def drain(self) -> None:
         """The service stops: a message under way may end, anything else ends now."""

@@ -29,5 +29,6 @@ class Limits:
     data_idle_seconds: float = 180.0  # RFC 5321 4.5.3.2.5: between two blocks of a message
     data_seconds: float = 1800.0  # for a whole message: 50 MiB at 28 KiB/s
     tls_seconds: float = 30.0  # for the handshake
+    proxy_seconds: float = 5.0  # a load balancer sends its header at once
     linger_seconds: float = 3.0  # how long a refused client may read our last reply
     budget_wait_seconds: float = 10.0  # how long DATA waits for memory before it is put off

@@ -1,9 +1,12 @@
 """What all sessions of one port share: its name, limits, budget, certificate and the connections counted."""
 
 from collections import Counter
+from collections.abc import Sequence
+from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
 from postern_common.clock import Clock
+from postern_common.netguard import Network
 from postern_edge import metrics, replies
 from postern_edge.budget import ByteBudget
 from postern_edge.inbound.connect import ConnectionLimits, admit, counted_as
@@ -29,6 +32,7 @@ class Port:
         connections: ConnectionLimits,
         budget: ByteBudget,
         tls: CertificateWatch | None = None,
+        balancers: Sequence[Network] = (),
     ) -> None:
         self.handler = handler
         self.hostname = hostname
@@ -43,20 +47,34 @@ class Port:
         self.ehlo_in_clear = replies.ehlo_ok(hostname, limits.max_message_bytes, starttls=tls is not None)
         self.ehlo_in_tls = replies.ehlo_ok(hostname, limits.max_message_bytes, starttls=False)
         self._connections = connections
+        self._balancers = tuple(balancers)
         self._taken = 0
         self._by_address: Counter[str] = Counter()
+
+    def is_balancer(self, peer_ip: str) -> bool:
+        """Whether a connection begins with the PROXY header of a load balancer; nobody else's is believed."""
+        if not self._balancers or not peer_ip:
+            return False
+        address = ip_address(peer_ip.partition("%")[0])
+        mapped = getattr(address, "ipv4_mapped", None)
+        return any((mapped or address) in network for network in self._balancers)
+
+    def expect(self, session: "EdgeSMTP") -> None:
+        """Keep the time of a connection that nobody is counted for yet."""
+        session.was_refused = True
+        self.sessions.add(session)
 
     def enter(self, session: "EdgeSMTP", peer_ip: str) -> Reply | None:
         """Count a connection; a reply refuses it, and then it is not counted, so that a flood shuts out only itself."""
         network = counted_as(peer_ip)
         refusal = admit(self._connections, self._taken, self._by_address[network], draining=self.draining)
         self.sessions.add(session)
+        session.was_refused = refusal is not None
         if refusal is None:
             self._taken += 1
             self._by_address[network] += 1
             metrics.count_connection("taken")
         else:
-            session.was_refused = True
             metrics.count_connection("refused")
         return refusal
 

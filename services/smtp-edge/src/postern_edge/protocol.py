@@ -28,6 +28,7 @@ from postern_edge.connection import (
     CLOSING,
     COMMAND,
     DATA,
+    PROXY,
     TLS,
     WAITING,
     Connection,
@@ -37,6 +38,7 @@ from postern_edge.interfaces import TlsInfo
 from postern_edge.limits import COMMAND_FLOOD, COMMAND_LINE, READ_AHEAD
 from postern_edge.port import Port
 from postern_edge.replies import Reply
+from postern_edge.rules.proxy_header import BadHeader, header_end, parse
 from postern_edge.session import EdgeEnvelope, EdgeSession
 
 log = structlog.get_logger(__name__)
@@ -66,6 +68,14 @@ class EdgeSMTP(Connection):
         self.session.peer = transport.get_extra_info("peername")
         self.session.peer_ip = str(self.session.peer[0]) if self.session.peer else ""
         self.reset_transaction()
+        if self.port.is_balancer(self.session.peer_ip):
+            self._state = PROXY
+            self.deadline = self.loop.time() + self._limits.proxy_seconds
+            self.port.expect(self)
+        else:
+            self._greet()
+
+    def _greet(self) -> None:
         refusal = self.port.enter(self, self.session.peer_ip)
         if refusal is not None:
             log.info("connection_refused", reply=refusal.id, peer_ip=self.session.peer_ip)
@@ -73,6 +83,25 @@ class EdgeSMTP(Connection):
             return
         self._restart_clock()
         self.transport.write(self.port.banner)
+
+    def _take_proxy_header(self) -> None:
+        """Learn from the load balancer who the client is; what the client says follows."""
+        try:
+            end = header_end(self._buffer)
+            if end is None:
+                return
+            client = parse(self._buffer[:end])
+        except BadHeader as error:
+            self.send_off(str(error))
+            return
+        if client is not None:
+            self.session.peer = cast(Any, (client.address, client.port))
+            self.session.peer_ip = client.address
+        self._buffer = self._buffer[end:]
+        self._state = COMMAND
+        self._greet()
+        if self._buffer and self._state == COMMAND:
+            self._pump()
 
     def data_received(self, data: bytes) -> None:
         """Octets have come."""
@@ -84,6 +113,8 @@ class EdgeSMTP(Connection):
             self._buffer = self._buffer + data if self._buffer else data
             if state == COMMAND:
                 self._pump()
+            elif state == PROXY:
+                self._take_proxy_header()
             elif len(self._buffer) > READ_AHEAD:
                 self._pause(BY_READ_AHEAD)
 

@@ -6,11 +6,13 @@ knows all.
 """
 
 from pathlib import Path
-from typing import Self
+from typing import Annotated, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
+from pydantic_settings import NoDecode
 
-from postern_common.settings import CommonSettings
+from postern_common.netguard import Network
+from postern_common.settings import CommonSettings, networks_of
 
 MIB = 1024 * 1024
 
@@ -22,6 +24,11 @@ class EdgeSettings(CommonSettings):
     edge_port: int = Field(2525, ge=1, le=65535, description="Port on which mail is taken; the cluster maps 25 to it.")
     edge_reuse_port: bool = Field(
         False, description="Let several edges on one machine share the port; the kernel spreads the connections."
+    )
+    edge_proxy_networks: Annotated[tuple[Network, ...], NoDecode] = Field(
+        (),
+        description="Networks of load balancers as comma separated CIDRs. Their connections must begin with a PROXY "
+        "header (version 1 or 2) that names the client; nobody else's is believed.",
     )
     edge_postmaster_domain: str = Field(
         "",
@@ -104,6 +111,11 @@ class EdgeSettings(CommonSettings):
     edge_directory_fresh_seconds: float = Field(
         30.0, gt=0, description="Past this silence of the change stream, unknown recipients are deferred, not refused."
     )
+
+    @field_validator("edge_proxy_networks", mode="before")
+    @classmethod
+    def _split_proxy_networks(cls, value: object) -> object:
+        return networks_of(value)
 
     @model_validator(mode="after")
     def _certificate_with_key(self) -> Self:

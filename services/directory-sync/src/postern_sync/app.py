@@ -18,6 +18,7 @@ from postern_sync.handlers import Handlers
 from postern_sync.questions.loop import Questions
 from postern_sync.questions.store import QuestionStore
 from postern_sync.runs.documents import SERVICE
+from postern_sync.runs.purge import Purge
 from postern_sync.runs.runner import Runner
 from postern_sync.runs.store import RunStore
 from postern_sync.schedule.credentials import Credentials
@@ -76,6 +77,7 @@ def assemble(settings: SyncSettings, directories: Directories | None = None) -> 
         ("credentials", credentials.run),
         ("questions", questions.run),
         ("discovery", discovery.run),
+        ("purge", Purge(mongo, days=settings.sync_runs_days).run),
     ):
         runtime.add_task(name, prepared.before(work))
     runtime.add_task("outbox", relay.run)

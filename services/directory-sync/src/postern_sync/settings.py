@@ -20,6 +20,9 @@ class SyncSettings(CommonSettings):
     sync_attempts: int = Field(
         5, ge=1, le=100, description="How often a run is begun before it ends as failed, where workers die of it."
     )
+    sync_runs_days: int = Field(
+        90, ge=30, le=3650, description="Days that the records of runs are kept; the newest good one stays."
+    )
     sync_batch: int = Field(250, ge=1, le=1000, description="Changes that are applied in one transaction.")
     sync_questions: int = Field(
         8, ge=1, le=64, description="Questions to directories (tests of settings) that one process answers at a time."

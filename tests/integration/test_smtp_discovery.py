@@ -68,6 +68,15 @@ async def test_discovery_is_off_by_default(edge, hop):
     assert await notes(edge) == set()
 
 
+@pytest.mark.spec("U5", "T9")
+async def test_nobody_is_noted_while_the_customer_is_suspended(edge, hop):
+    await edge.seed(hop, recipient_mode="discover", state="suspended")
+    await edge.start()
+    await edge.edge.spool.accept(message([f"new.one@{DOMAIN}"]))
+    await settled(edge, direction="inbound")
+    assert await notes(edge) == set()
+
+
 @pytest.mark.spec("U5")
 async def test_mail_without_a_sender_shows_nothing(edge, hop):
     await edge.seed(hop, recipient_mode="discover")

@@ -43,6 +43,7 @@ class Customer:
     sync_interval_seconds: int | None
     last_good_sync_at: datetime | None
     trace_kept: timedelta = TRACE_KEPT
+    is_suspended: bool = False
 
     def users_current(self, now: datetime) -> bool:
         """False once the last good sync is older than twice its interval (SPEC R4)."""
@@ -80,6 +81,7 @@ class DirectoryIndex:
             sync_interval_seconds=document.get("sync_interval_seconds"),
             last_good_sync_at=document.get("last_good_sync_at"),
             trace_kept=timedelta(days=days) if days else TRACE_KEPT,
+            is_suspended=document.get("state") == "suspended",
         )
 
     def trace_kept(self, customer_id: str) -> timedelta:
@@ -155,9 +157,9 @@ class DirectoryIndex:
         return key in self._known.get(customer_id, ())
 
     def discovers(self, customer_id: str) -> bool:
-        """Whether addresses that the customer's own servers take become users (SPEC U5)."""
+        """Whether addresses that the customer's own servers take become users (SPEC U5); not in suspension (T9)."""
         customer = self.customers.get(customer_id)
-        return customer is not None and customer.mode is RecipientMode.DISCOVER
+        return customer is not None and customer.mode is RecipientMode.DISCOVER and not customer.is_suspended
 
     @property
     def addresses(self) -> int:

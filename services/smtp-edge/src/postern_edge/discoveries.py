@@ -1,7 +1,8 @@
 """Addresses that customers' own servers took mail for and that nobody has: noted for those who want that (SPEC U5).
 
-Off the path of mail: what a delivery shows is gathered in memory and written once a second. What is lost with a process
-shows again with the next message. Directory synchronisation turns the notes into users.
+Off the path of mail: what a delivery shows is gathered in memory and written once a second. What is lost with a
+process, or for want of room, shows again with the next message; a customer with much to note takes no room from one
+with little. Directory synchronisation turns the notes into users.
 """
 
 import asyncio
@@ -17,6 +18,7 @@ from postern_common.addresses import unquote_local
 from postern_common.documents import RecipientState
 from postern_common.errors import Temporary
 from postern_edge.directory_index import Directory
+from postern_edge.fair import Shares
 from postern_edge.outbound.store import DiscoveryStore
 from postern_edge.rules.conclusion import Change
 from postern_edge.rules.recipients import ALWAYS_TAKEN
@@ -35,7 +37,7 @@ class Discoveries:
     def __init__(self, store: DiscoveryStore, directory: Directory) -> None:
         self._store = store
         self._directory = directory
-        self._waiting: dict[tuple[str, str], tuple[str, datetime]] = {}
+        self._waiting: Shares[tuple[str, datetime]] = Shares(MAX_WAITING)
 
     def note(self, message: Mapping[str, Any], changes: Sequence[Change], now: datetime) -> None:
         """Take what an attempt showed: recipients whom the next hop took one by one, and who are nobody here.
@@ -49,11 +51,11 @@ class Discoveries:
         if not index.discovers(customer_id):
             return
         for change in changes:
-            if change.state is not RecipientState.DELIVERED or len(self._waiting) >= MAX_WAITING:
+            if change.state is not RecipientState.DELIVERED:
                 continue
             recipient = message["recipients"][change.index]
             if recipient["user_id"] is None and _names_somebody(recipient["key"]):
-                self._waiting.setdefault((customer_id, recipient["key"]), (recipient["address"], now))
+                self._waiting.put(customer_id, recipient["key"], (recipient["address"], now))
 
     async def run(self) -> None:
         """Write until cancelled; back off while the database is away."""
@@ -69,9 +71,9 @@ class Discoveries:
 
     async def flush(self) -> None:
         """Write what waits; an address is noted once, however often it is seen."""
-        for (customer_id, key), (address, seen_at) in list(self._waiting.items()):
+        for customer_id, key, (address, seen_at) in self._waiting.round_robin():
             await self._store.put(customer_id, key, address, seen_at)
-            self._waiting.pop((customer_id, key), None)
+            self._waiting.drop(customer_id, key)
             _NOTED.inc()
 
 

@@ -50,6 +50,9 @@ class Story:
         path = f"{self.customer}/users?limit=200{query}"
         return [one["email"] for one in (await self.api.get(path, expect=200)).json()["items"]]
 
+    async def waiting(self):
+        return (await self.api.get(f"{self.customer}/directory", expect=200)).json()["waiting_run_id"]
+
     async def conflicts(self):
         path = f"{self.customer}/directory/conflicts?limit=200"
         return (await self.api.get(path, expect=200)).json()["items"]
@@ -88,9 +91,15 @@ async def test_six_of_forty_vanish_and_go_only_when_it_was_approved(story):
     held = await story.ask()
     assert (held["state"], held["held"], held["plan_part"]) == ("held", {"flag": 6}, "held")
     assert len(await story.plan(held, "&action=flag&state=held")) == 6
+    assert await story.waiting() == held["id"]
     assert await story.conflicts() == []
     approval = (await story.approve(held, expect=202)).json()
     assert (approval["state"], approval["counts"]["flagged"]) == ("completed", 6)
+    assert await story.waiting() is None
+    path = f"{story.customer}/directory/runs"
+    assert (await story.api.get(f"{path}?state=held")).json()["items"] == []
+    (approved,) = (await story.api.get(f"{path}?state=approved")).json()["items"]
+    assert (approved["id"], approved["approved_by"]) == (held["id"], approval["id"])
     gone = await story.conflicts()
     assert [one["reason"] for one in gone] == ["absent"] * 6
     one, two = gone[:2]

@@ -209,10 +209,45 @@ async def test_a_later_run_makes_a_plan_stale(api, customer, state):
 
 
 @pytest.mark.spec("S16")
+@pytest.mark.parametrize("state", ["approved", "superseded"])
+async def test_a_plan_is_not_approved_again_once_it_is_settled(api, customer, state):
+    run = await put_held(api, customer, state=state)
+    assert (await approve(api, customer, run, expect=409)).json()["code"] == "plan-stale"
+    refused = await api.post(f"{customer}/directory/runs/{run['_id']}/reject", expect=409)
+    assert refused.json()["code"] == "wrong-state"
+
+
+@pytest.mark.spec("S16")
+async def test_a_look_at_the_directory_leaves_the_plan_that_waits_what_it_is(api, customer):
+    run = await put_held(api, customer)
+    await put_held(api, customer, kind="preview", state="completed", plan_part="all", held=None)
+    async with ending_approvals(api, state="completed"):
+        assert (await approve(api, customer, run, expect=202)).json()["approves"] == run["_id"]
+
+
+@pytest.mark.spec("S16")
+async def test_the_directory_tells_which_run_waits_for_a_decision(api, customer):
+    path = f"{customer}/directory"
+
+    async def shown():
+        answer = await api.get(path, expect=200)
+        return answer.json()["waiting_run_id"], answer.headers["ETag"]
+
+    nothing, tag = await shown()
+    run = await put_held(api, customer)
+    waiting, other_tag = await shown()
+    assert (nothing, waiting) == (None, run["_id"])
+    assert other_tag != tag
+    await api.post(f"{path}/runs/{run['_id']}/reject", expect=200)
+    assert (await shown())[0] is None
+
+
+@pytest.mark.spec("S16")
 async def test_changed_settings_make_a_plan_stale(api, customer):
     now = api.mongo.clock.now()
     run = await put_held(api, customer, created_at=now - timedelta(minutes=2), started_at=now - timedelta(minutes=1))
     await api.put(f"{customer}/directory", settings(absent_runs=2), expect=200)
+    assert (await api.get(f"{customer}/directory")).json()["waiting_run_id"] is None
     assert (await approve(api, customer, run, expect=409)).json()["code"] == "plan-stale"
 
 

@@ -110,6 +110,43 @@ async def test_an_approved_plan_is_applied_with_what_was_held(story, kind):
     assert sum(user["state"] == "flagged" for user in (await story.users()).values()) == 10
 
 
+@pytest.mark.spec("S16", "S17")
+@pytest.mark.parametrize("moved", [False, True])
+async def test_a_held_run_tells_what_became_of_its_plan(story, moved):
+    story.source.entries = people(40, story.domain)
+    await story.sync()
+    story.source.entries = people(30, story.domain, 10)
+    first = await story.sync()
+    preview = await story.sync("preview")
+    assert (await story.run(first["_id"]))["state"] == "held"
+    second = await story.sync()
+    replaced = await story.run(first["_id"])
+    assert (replaced["state"], replaced["superseded_by"]) == ("superseded", second["_id"])
+    story.source.entries = people(29 if moved else 30, story.domain, 10)
+    approval = await story.sync("approval", approves=second["_id"], approved_hash=second["plan_hash"])
+    decided = await story.run(second["_id"])
+    if moved:
+        assert (decided["state"], decided["superseded_by"]) == ("superseded", approval["_id"])
+    else:
+        assert (decided["state"], decided["approved_by"]) == ("approved", approval["_id"])
+    # What was replaced stays so, and a preview has nothing that is held.
+    assert await story.run(first["_id"]) == replaced
+    assert (await story.run(preview["_id"]))["state"] == "completed"
+
+
+@pytest.mark.spec("S16")
+async def test_a_plan_whose_approval_could_not_read_goes_on_waiting(story):
+    story.source.entries = people(40, story.domain)
+    await story.sync()
+    story.source.entries = people(30, story.domain, 10)
+    plan = await story.sync()
+    story.source.failure = SourceFailed("connect", "nobody answers")
+    for kind in ("approval", "sync"):
+        told = {"approves": plan["_id"], "approved_hash": plan["plan_hash"]} if kind == "approval" else {}
+        assert (await story.sync(kind, **told))["state"] == "failed"
+    assert await story.run(plan["_id"]) == plan
+
+
 @pytest.mark.spec("S16")
 async def test_the_approval_of_a_plan_is_refused_after_the_directory_moved(story):
     story.source.entries = people(40, story.domain)

@@ -12,7 +12,10 @@ IdKind = Literal["objectGUID", "entryUUID", "graph_id", "dn"]
 DirectoryState = Literal["present", "disabled", "absent", "soft_deleted", "hard_deleted"]
 FlagReason = Literal["absent", "disabled", "soft_deleted", "hard_deleted", "filter", "provider_switch", "by hand"]
 RunKind = Literal["sync", "preview", "approval"]
-RunState = Literal["requested", "running", "completed", "held", "incomplete", "failed", "cancelled", "rejected"]
+RunState = Literal[
+    "requested", "running", "completed", "held", "incomplete", "failed", "cancelled", "rejected", "approved",
+    "superseded",
+]  # fmt: skip
 RunPhase = Literal["waiting", "reading", "planning", "applying", "ended"]
 ItemAction = Literal[
     "add", "restore", "update", "drop_aliases", "flag", "unflag", "add_members", "remove_members", "know", "forget"
@@ -198,10 +201,11 @@ class SyncRunDocument(TypedDict):
     """One run of a directory synchronisation (SPEC S17). Owner: api asks for it and decides on it; directory-sync does
     the rest. `is_open` is there, and True, while the run has not ended: by its index a customer has one at a time.
 
-    requested -> running -> completed | held | incomplete | failed | cancelled; held -> rejected (api); a requested
-    run -> cancelled (api). An approval is a run of its own (`kind` approval, `approves` the plan's run): the directory
-    is read again and the plan must come out the same. While it is open, `attempts` counts the workers that began,
-    and `outcome` holds how it ends once the stored plan is applied.
+    requested -> running -> completed | held | incomplete | failed | cancelled; held -> rejected (api) | approved, with
+    `approved_by` | superseded by a later run, with `superseded_by`; a requested run -> cancelled (api). An approval is
+    a run of its own (`kind` approval, `approves` the plan's run): the directory is read again and the plan must come
+    out the same. While it is open, `attempts` counts the workers that began, and `outcome` holds how it ends once the
+    stored plan is applied.
     """
 
     _id: str
@@ -228,6 +232,8 @@ class SyncRunDocument(TypedDict):
     cancel_requested: bool
     lease_owner: str | None
     lease_until: datetime | None
+    approved_by: NotRequired[str]
+    superseded_by: NotRequired[str]
     attempts: NotRequired[int]
     outcome: NotRequired[dict[str, Any]]
     version: int

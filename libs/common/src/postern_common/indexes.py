@@ -130,6 +130,7 @@ STORED: Final[dict[Collections, Stored]] = {
         (
             Index((("customer_id", 1), ("_id", 1))),
             Index((("customer_id", 1),), unique=True, where={"is_open": True}),
+            Index((("customer_id", 1), ("state", 1)), where={"state": "held"}),
             Index((("lease_until", 1),), where={"is_open": True}),
             Index((("finished_at", 1), ("_id", 1))),
         ),

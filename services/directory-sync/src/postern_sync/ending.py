@@ -14,7 +14,8 @@ from postern_common import outbox
 from postern_common.events import Event, SyncCompleted, SyncFailed, SyncHeld, SyncIncomplete
 from postern_common.mongo import Mongo, Session
 from postern_sync.plans.store import PLAN_OLD, PlanStore
-from postern_sync.runs.documents import SERVICE, ended
+from postern_sync.plans.waiting import WaitingPlans
+from postern_sync.runs.documents import PLAN_STALE, SERVICE, ended
 from postern_sync.runs.lease import Lease
 from postern_sync.schedule.store import DirectoryStore
 
@@ -73,6 +74,8 @@ class Ending:
             event = SyncFailed(customer_id=lease.customer_id, run_id=lease.run_id, reason=reason[:MAX_REASON])
             await outbox.append(self._mongo, session, event, service=SERVICE)
             await self._directories.note_run(lease.customer_id, {"last_run_id": lease.run_id}, session)
+            if reason == PLAN_STALE:
+                await WaitingPlans(self._mongo, lease.customer_id).outdate(lease.run, session)
             if not lease.run["counts"]:
                 return fields
             return {**fields, "counts": await _counts(lease, plan, session)}
@@ -91,6 +94,7 @@ class Ending:
         async def work(session: Session) -> Mapping[str, Any]:
             counts = await _counts(lease, plan, session)
             await self._note(lease, outcome, now, session)
+            await WaitingPlans(self._mongo, lease.customer_id).settle(lease.run, session)
             await outbox.append(self._mongo, session, _event(lease, fields, counts), service=SERVICE)
             return {**fields, "counts": counts}
 

@@ -18,6 +18,10 @@ from postern_common.mongo import DuplicateKey, Session
 
 Document = dict[str, Any]
 STALE: Final = "plan-stale"
+_SETTLED: Final = {
+    "approved": "The plan has been approved and applied.",
+    "superseded": "A later run has looked at the directory since.",
+}
 BY_ADMINISTRATOR: Final = "cancelled by an administrator"
 
 
@@ -52,6 +56,8 @@ class Decisions:
 
     async def _check(self, run: Document, plan_hash: str, session: Session) -> None:
         """Refuse where it is known already that the plan does not hold."""
+        if run["state"] in _SETTLED:
+            raise _stale(_SETTLED[run["state"]])
         is_preview = run["kind"] == "preview" and run["state"] == "completed"
         if run["state"] != "held" and not is_preview:
             raise conflict("wrong-state", f"The run is {run['state']}: it has no plan that waits for a decision.")

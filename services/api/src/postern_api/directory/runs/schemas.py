@@ -44,8 +44,9 @@ class Run(Output):
         examples=["sync"],
     )
     state: RunState = Field(
-        description="`held`: removals wait for a decision. `incomplete`: the directory was not proven read whole, and "
-        "nobody was flagged.",
+        description="`held`: removals wait for a decision; then the run is `approved` (by the run `approved_by`), "
+        "`rejected`, or `superseded` by a later run. `incomplete`: the directory was not proven read whole, and nobody "
+        "was flagged.",
         examples=["completed"],
     )
     phase: RunPhase = Field(description="What it is doing.", examples=["ended"])
@@ -79,6 +80,12 @@ class Run(Output):
     )
     held: dict[str, int] | None = Field(description="What waits for a decision.", examples=[{"flag": 6}])
     approves: str | None = Field(description="For an approval: the run whose plan was approved.", examples=[None])
+    approved_by: str | None = Field(
+        description="The approval that applied this run's plan, or this preview's.", examples=[None]
+    )
+    superseded_by: str | None = Field(
+        description="The later run that replaced this run's plan, or found it outdated.", examples=[None]
+    )
     cancel_requested: bool = Field(description="Whether it was told to stop.", examples=[False])
 
 
@@ -146,6 +153,8 @@ def to_run(document: Any) -> Run:
         id=document["_id"],
         kind=document["kind"],
         phase=document["phase"],
+        approved_by=document.get("approved_by"),
+        superseded_by=document.get("superseded_by"),
         started_at=started,
         duration_seconds=(finished - started).total_seconds() if started and finished else None,
         progress=Progress(

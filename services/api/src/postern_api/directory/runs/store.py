@@ -43,9 +43,16 @@ class RunStore:
         """Keep a new run; raises `DuplicateKey` while another one has not ended."""
         await self._runs.insert_one(document, session=session)
 
+    async def waiting(self, since: datetime) -> str | None:
+        """The run begun since then whose plan waits for a decision; of several the newest, the one to be approved."""
+        query = {"state": "held", "started_at": {"$gte": since}}
+        found = await self._runs.find(query, limit=1, sort=[("_id", -1)], projection={"_id": 1})
+        return found[0]["_id"] if found else None
+
     async def has_newer(self, run_id: str, stale_reason: str, session: Session) -> bool:
-        """Whether a later run has looked at the directory since, or found this one's plan stale."""
-        counts = {"$or": [{"state": {"$nin": _WITHOUT_EFFECT}}, {"approves": run_id, "reason": stale_reason}]}
+        """Whether a later run has looked at the directory since and acted, or found this one's plan stale."""
+        acted = {"state": {"$nin": _WITHOUT_EFFECT}, "kind": {"$ne": "preview"}}
+        counts = {"$or": [acted, {"approves": run_id, "reason": stale_reason}]}
         return await self._runs.find_one({"_id": {"$gt": run_id}, **counts}, session=session) is not None
 
     async def end(self, run_id: str, state: str, ended: Mapping[str, Any], session: Session) -> Document | None:

@@ -21,11 +21,12 @@ Confirm = Annotated[
 _CREATED: Final[dict[int | str, dict[str, Any]]] = {201: {"model": Directory, "description": "It was set up."}}
 
 
-def _shown(tenant: Tenant, document: dict[str, Any], response: Response) -> Directory:
-    """The answer with its tag, which runs and the customer's delay change too."""
+async def _shown(tenant: Tenant, document: dict[str, Any], response: Response) -> Directory:
+    """The answer with its tag, which runs, decisions and the customer's delay change too."""
     next_run, delay = document["next_run_at"], tenant.customer["deletion_delay_days"]
-    set_etag(response, document, next_run and next_run.isoformat(), document["last_run_id"], delay)
-    return to_directory(document, delay)
+    waiting = await Directories(tenant).waiting_run(document)
+    set_etag(response, document, next_run and next_run.isoformat(), document["last_run_id"], waiting, delay)
+    return to_directory(document, delay, waiting)
 
 
 @router.get(
@@ -34,7 +35,7 @@ def _shown(tenant: Tenant, document: dict[str, Any], response: Response) -> Dire
 async def get_directory(tenant: Reader, response: Response) -> Directory:
     """404 before it is set up. Secrets are never shown, only whether they are there."""
     document = await Directories(tenant).get()
-    return _shown(tenant, document, response)
+    return await _shown(tenant, document, response)
 
 
 @router.put(
@@ -56,7 +57,7 @@ async def put_directory(
     if is_new:
         response.status_code = 201
         response.headers["Location"] = f"/v1/customers/{tenant.customer_id}/directory"
-    return _shown(tenant, document, response)
+    return await _shown(tenant, document, response)
 
 
 @router.delete(

@@ -108,8 +108,8 @@ class LdapInput(LdapFields, Input):
 
     password: SecretStr | None = Field(
         None, max_length=1000, examples=["not-a-real-password"],
-        description="Left out, the stored one stays while servers, port and user are the same; null removes it. None is "
-        "kept where an agent reads.",
+        description="Left out, the stored one stays while servers, port and user are the same; null removes it. None "
+        "is kept where an agent reads.",
     )  # fmt: skip
 
 
@@ -223,6 +223,9 @@ class Directory(DirectoryFields, Output):
     )
     next_run_at: datetime | None = Field(description="When it runs next by itself.", examples=[EXAMPLE_TIME])
     last_run_id: str | None = Field(description="The last run.", examples=["run_0192f0c1a8b47c3e9d215b7f10aa3c59"])
+    waiting_run_id: str | None = Field(
+        description="The run whose plan waits to be approved or rejected; null where none does.", examples=[None]
+    )
     last_good: LastGood | None = Field(description="The last run that read the directory whole.")
     warnings: list[str] = Field(
         description="What is risky about these settings.",
@@ -232,7 +235,7 @@ class Directory(DirectoryFields, Output):
     updated_at: datetime = Field(description="When it was changed last.", examples=[EXAMPLE_TIME])
 
 
-def to_directory(document: Any, deletion_delay_days: int | None) -> Directory:
+def to_directory(document: Any, deletion_delay_days: int | None, waiting_run_id: str | None) -> Directory:
     """The answer for stored settings."""
     ldap, entra, last = document["ldap"], document["entra"], document["last_good"]
     own = ("frozen", "last_run_id", "created_at", "updated_at")
@@ -242,6 +245,7 @@ def to_directory(document: Any, deletion_delay_days: int | None) -> Directory:
         ldap=None if ldap is None else _to_ldap(ldap),
         entra=None if entra is None else _to_entra(entra),
         deletion_delay_days=deletion_delay_days,
+        waiting_run_id=waiting_run_id,
         next_run_at=document["next_run_at"] if document["enabled"] else None,
         last_good=None if last is None else LastGood(**{name: last[name] for name in LastGood.model_fields}),
         warnings=warnings_of(document),

@@ -44,6 +44,10 @@ class Directories:
             raise not_found()
         return found
 
+    async def waiting_run(self, directory: Document) -> str | None:
+        """The run whose plan waits for a decision; none that settings or switching off have made pointless."""
+        return await self._runs.waiting(directory["updated_at"]) if directory["enabled"] else None
+
     async def find(self) -> Document | None:
         """The settings, if there are any."""
         return await self._store.get()

@@ -104,7 +104,7 @@ async def test_values_in_ranges_have_an_end(monkeypatch: pytest.MonkeyPatch):
             yield Entry(search.base, {f"proxyAddresses;range={start}-{start + 9}": ["smtp:a@demo.test"] * 10})
             yield Done()
             return
-        ann = {"objectGUID": [UUID(int=1).bytes_le], "proxyAddresses;range=0-0": ["smtp:a@demo.test"]}
+        ann: Any = {"objectGUID": [UUID(int=1).bytes_le], "proxyAddresses;range=0-0": ["smtp:a@demo.test"]}
         yield from directory(lambda _search: [user(1), Entry("CN=Ann,DC=demo,DC=test", ann), Done()])(search)
 
     found, report, wire = await read(answer)

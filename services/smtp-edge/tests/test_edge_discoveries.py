@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -30,8 +31,9 @@ def gathering(*customers):
     index = DirectoryIndex()
     for customer_id in customers:
         index.put_customer(customer_id, {"recipient_mode": "discover"})
-    store = Notes()
-    return Discoveries(store, SimpleNamespace(index=index)), store
+    store: Any = Notes()
+    directory: Any = SimpleNamespace(index=index)
+    return Discoveries(store, directory), store
 
 
 def delivered(found, customer_id, *locals_):

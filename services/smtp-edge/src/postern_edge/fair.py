@@ -1,6 +1,6 @@
 """A bounded store that many share: where it is full, whoever holds most gives way to whoever holds less."""
 
-from collections.abc import Hashable, Iterator
+from collections.abc import Iterator
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
@@ -11,7 +11,7 @@ class Shares(Generic[T]):
 
     def __init__(self, places: int) -> None:
         self._places = places
-        self._held: dict[str, dict[Hashable, T]] = {}
+        self._held: dict[str, dict[str, T]] = {}
         self._owners: dict[int, dict[str, None]] = {}  # by how many things they hold
         self._largest = 0
         self._count = 0
@@ -19,7 +19,7 @@ class Shares(Generic[T]):
     def __len__(self) -> int:
         return self._count
 
-    def put(self, owner: str, key: Hashable, thing: T) -> bool:
+    def put(self, owner: str, key: str, thing: T) -> bool:
         """Take a thing unless one is there under the key; False where there is no place for it."""
         held = self._held.get(owner, {})
         if key in held:
@@ -31,13 +31,13 @@ class Shares(Generic[T]):
         self._moved(owner, len(held) - 1, len(held))
         return True
 
-    def drop(self, owner: str, key: Hashable) -> None:
+    def drop(self, owner: str, key: str) -> None:
         """Let a thing go, if it is there."""
         held = self._held.get(owner)
         if held is not None and held.pop(key, None) is not None:
             self._shrunk(owner, held)
 
-    def round_robin(self) -> Iterator[tuple[str, Hashable, T]]:
+    def round_robin(self) -> Iterator[tuple[str, str, T]]:
         """All things as they are now, one of each owner, then the next of each."""
         lists = {owner: list(held.items()) for owner, held in self._held.items()}
         for number in range(self._largest):
@@ -55,7 +55,7 @@ class Shares(Generic[T]):
         self._shrunk(owner, held)
         return True
 
-    def _shrunk(self, owner: str, held: dict[Hashable, T]) -> None:
+    def _shrunk(self, owner: str, held: dict[str, T]) -> None:
         self._moved(owner, len(held) + 1, len(held))
         if not held:
             del self._held[owner]

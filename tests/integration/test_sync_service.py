@@ -181,6 +181,23 @@ async def test_whatever_goes_wrong_becomes_an_answer_in_public_words(story, kind
     assert "10.1.2.3" not in json.dumps(answer)
 
 
+@pytest.mark.spec("L1", "S12")
+@pytest.mark.parametrize("entry", ["x" * 17 * 1024 * 1024, "half a pair: \ud83d"], ids=["too large", "no text"])
+async def test_an_answer_that_cannot_be_stored_becomes_one_that_says_so(story, entry):
+    """Nobody waits for the end of the time that an answer may take."""
+
+    async def probe(_question):
+        return {"ok": True, "entries": [entry], "truncated": False}
+
+    question_id = await ask(story, "browse")
+    worker = answering(story, probe)
+    await worker.take()
+    await worker.idle()
+    found = await story.stored.get(REQUESTS, question_id)
+    assert (found["state"], found["answer"]["ok"], found["settings"]) == ("answered", False, {})
+    assert found["answer"]["steps"][-1]["detail"] == "The answer cannot be shown; ask for less."
+
+
 @pytest.mark.spec("L1")
 async def test_a_question_of_a_dead_worker_is_answered_by_another_and_an_old_one_by_nobody(story):
     async def probe(_question):

@@ -100,12 +100,25 @@ class Questions:
         with telemetry.bind(customer_id=question["customer_id"], question_id=question["_id"], kind=kind):
             answer, outcome = await self._asked(question, began)
             try:
-                await self._store.answer(question, self._owner, answer)
+                outcome = await self._write(question, answer, outcome, began)
             except Temporary as error:
                 log.warning("answer_not_written", reason=error.reason)
             _SECONDS.observe(time.monotonic() - began)
             _QUESTIONS.labels(kind=kind, outcome=outcome).inc()
             log.info("question_answered", outcome=outcome, seconds=round(time.monotonic() - began, 3))
+
+    async def _write(self, question: Document, answer: Document, outcome: str, began: float) -> str:
+        """Keep the answer, or why there is none: a directory may hold what cannot be stored."""
+        try:
+            await self._store.answer(question, self._owner, answer)
+        except Temporary:
+            raise
+        except Exception:  # the loop's edge: somebody waits for an answer
+            log.exception("answer_not_storable")
+            text = "The answer cannot be shown; ask for less."
+            await self._store.answer(question, self._owner, failed("internal", text, time.monotonic() - began))
+            return "error"
+        return outcome
 
     async def _asked(self, question: Document, began: float) -> tuple[Document, str]:
         try:

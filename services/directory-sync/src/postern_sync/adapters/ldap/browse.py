@@ -22,6 +22,7 @@ from postern_sync.source import SourceFailed
 MAX_PAGES: Final = 20
 MAX_PAGE: Final = 32 * 1024 * 1024
 MAX_ALIASES: Final = 100  # shown of one entry
+MAX_NAME: Final = 1000  # of an id that an exception can name, and shown of a DN
 _NAMES: Final = ("cn", "displayName", "givenName", "sn", "uid", "sAMAccountName")
 
 
@@ -81,6 +82,8 @@ class _Look:
     def items(self, found: ber.Object) -> Iterable[dict[str, Any]]:
         """What an entry adds to the answer."""
         entry = self._section.to_entry(found.dn, octets_of(found))
+        if len(entry.id) > MAX_NAME or "\0" in entry.id:  # one such must not cost the others their answer
+            return
         if self._kind != "alias":
             yield _item(entry, self._kind, entry.primary.address if entry.primary else None)
             return
@@ -117,7 +120,7 @@ def _item(entry: Entry, kind: str, address: str | None) -> dict[str, Any]:
     return {
         "external_id": entry.id,
         "kind": kind,
-        "name": entry.name,
+        "name": entry.name.replace("\0", " ")[:MAX_NAME],
         "address": address,
         "aliases": [alias.address for alias in entry.aliases[:MAX_ALIASES]],
     }

@@ -74,10 +74,10 @@ class Served:
             site = client.post(f"{customer}/sites", json={"servers": [{"host": "127.0.0.1", "port": 1}]}).json()
             body = {"email": "ann@acme.com", "first_name": "Ann", "last_name": "Lee"}
             user = client.post(f"{customer}/users", json=body).json()
-            run = client.post(f"{customer}/directory/sync").json()
-            imported = client.post(f"{customer}/imports", json={"text": "bob@acme.com"}).json()
             directory = f"{customer}/directory"
             client.put(directory, json=directory_settings()).raise_for_status()
+            run = client.post(f"{directory}/sync").json()
+            imported = client.post(f"{customer}/imports", json={"text": "bob@acme.com"}).json()
             exception = client.post(f"{directory}/exceptions", json={"kind": "user", "external_id": "x"}).json()
             addition = client.post(f"{directory}/additions", json={"address": "desk@acme.com"}).json()
             agent = client.post(f"{directory}/agents", json={"name": "server room"}).json()

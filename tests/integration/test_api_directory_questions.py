@@ -83,6 +83,20 @@ async def test_without_settings_there_is_nothing_to_test(api):
     assert {tested.json()["code"], looked.json()["code"]} == {"directory-not-configured"}
 
 
+@pytest.mark.spec("L1", "S14")
+async def test_what_was_switched_off_is_not_asked_and_says_so(api):
+    customer = await api.customer()
+    path = f"{customer}/directory"
+    await set_up(api, customer)
+    await api.delete(path, expect=204)
+    tested, looked = await api.post(f"{path}/test", expect=409), await api.get(f"{path}/entries", expect=409)
+    assert {tested.json()["code"], looked.json()["code"]} == {"directory-off"}
+    # Settings that are not switched on yet can be tried all the same.
+    await api.put(path, settings(enabled=False), expect=200)
+    async with answering(api, lambda question: WORKED):
+        await api.post(f"{path}/test", expect=200)
+
+
 @pytest.mark.spec("L1")
 async def test_when_nobody_answers_the_caller_is_told_when_to_come_back(place):
     async with running_api(place, api_directory_wait_seconds=0.2) as api:

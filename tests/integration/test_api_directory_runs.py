@@ -48,7 +48,20 @@ async def test_runs_are_asked_for_one_at_a_time_whatever_their_kind(api, custome
         assert refused["existing"]["id"] == preview["id"]
     assert [event["data"]["run_id"] for event in await api.events("SyncRequested")] == [preview["id"]]
     # Another customer's runs are none of this one's.
-    await api.post(f"{await api.customer()}/directory/sync", expect=202)
+    other = await api.customer()
+    await set_up(api, other)
+    await api.post(f"{other}/directory/sync", expect=202)
+
+
+@pytest.mark.spec("S8", "S14")
+@pytest.mark.parametrize("kind", ["sync", "preview"])
+async def test_no_run_is_asked_for_where_there_is_nothing_to_read(api, customer, kind):
+    unknown = await api.post(f"{await api.customer()}/directory/{kind}", expect=409)
+    await api.delete(f"{customer}/directory", expect=204)
+    off = await api.post(f"{customer}/directory/{kind}", expect=409)
+    assert (unknown.json()["code"], off.json()["code"]) == ("directory-not-configured", "directory-off")
+    assert await api.all("sync_runs") == []
+    assert await api.events("SyncRequested") == []
 
 
 @pytest.mark.spec("S8", "T9")

@@ -8,6 +8,7 @@ from datetime import timedelta
 import pytest
 
 from tests.servers.api import TOKEN, Api, api, api_resources, api_settings, place, prepared, running_api  # noqa: F401 - fixtures
+from tests.servers.directory import set_up
 from tests.servers.waiting import eventually_async
 
 KEY = {"Idempotency-Key": "one"}
@@ -239,6 +240,7 @@ async def test_a_change_and_its_event_are_both_there_or_neither(api, monkeypatch
 @pytest.mark.spec("S8")
 async def test_a_synchronisation_is_asked_for_once(api):
     customer = await api.customer()
+    await set_up(api, customer)
     asked = await api.post(f"{customer}/directory/sync", expect=202)
     run = asked.json()
     assert run["state"] == "requested"

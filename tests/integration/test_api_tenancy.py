@@ -40,12 +40,12 @@ async def whole_customer(api, name):
     site = (await api.post(f"{customer}/sites", {"servers": [{"host": "127.0.0.9"}]}, expect=201)).json()
     user = {"email": f"ann@{name.lower()}.com", "first_name": "Ann", "last_name": "Lee"}
     made = (await api.post(f"{customer}/users", user, expect=201)).json()
+    await set_up(api, customer)
     run = (await api.post(f"{customer}/directory/sync", expect=202)).json()
     token = (await api.post(f"{customer}/tokens", {"name": "t", "role": "customer_admin"}, expect=201)).json()
     imported = (await api.post(f"{customer}/imports", {"text": f"bob@{name.lower()}.com"}, expect=202)).json()
     ids = {"sites": site["id"], "users": made["id"], "runs": run["id"], "tokens": token["id"]}
     ids |= {"imports": imported["id"]}
-    await set_up(api, customer)
     group = {"email": f"staff@{name.lower()}.com", "name": "Staff", "members": [made["id"]]}
     left_out = {"kind": "user", "external_id": name}
     for kind, path, body in (

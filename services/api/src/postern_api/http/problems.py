@@ -40,6 +40,7 @@ TITLES: Final[dict[str, str]] = {
     "default-site": "The default site is needed",
     "deletion-too-soon": "The deletion would come too soon",
     "directory-not-configured": "No directory is set up",
+    "directory-off": "Synchronisation is switched off",
     "directory-unreadable": "The directory cannot be read",
     "domain-exists": "The domain is there already",
     "domain-not-managed": "The domain is not one of the customer's",

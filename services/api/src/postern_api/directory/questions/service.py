@@ -10,6 +10,7 @@ from typing import Any, Final, Literal
 
 from postern_api.directory.questions.schemas import EntryQuery, to_test
 from postern_api.directory.questions.store import QuestionStore
+from postern_api.directory.refusals import not_configured, switched_off
 from postern_api.directory.settings.credentials import check_usable
 from postern_api.directory.settings.schemas import DirectoryInput
 from postern_api.directory.settings.service import NAMES, Directories
@@ -38,8 +39,8 @@ class Questions:
         present = await self._directories.find()
         if body is None:
             if present is None:
-                raise _not_configured()
-            return await self._ask("test", present["provider"], present[present["provider"]], {})
+                raise not_configured()
+            return await self._ask_stored("test", present, {})
         part = self._directories.part(body, body.provider, present)
         if part is None:
             raise invalid(f"Settings of {NAMES[body.provider]} are needed.", f"/{body.provider}")
@@ -49,12 +50,22 @@ class Questions:
         """Look at entries of the directory that is set up."""
         present = await self._directories.find()
         if present is None:
-            raise _not_configured()
+            raise not_configured()
         wanted = {"search": (query.search or "").strip(), "kind": query.kind, "limit": query.limit}
-        answer = await self._ask("browse", present["provider"], present[present["provider"]], wanted)
+        answer = await self._ask_stored("browse", present, wanted)
         if not answer.get("ok", True):
             raise _unreadable(answer)
         return answer
+
+    async def _ask_stored(self, kind: Literal["test", "browse"], present: Document, query: Document) -> Document:
+        provider = present["provider"]
+        try:
+            check_usable(provider, present[provider])
+        except Problem:
+            if not present["enabled"]:  # that forgot the secret
+                raise switched_off() from None
+            raise
+        return await self._ask(kind, provider, present[provider], query)
 
     async def _ask(self, kind: Literal["test", "browse"], provider: str, part: Document, query: Document) -> Document:
         check_usable(provider, part)
@@ -99,10 +110,6 @@ class Questions:
             waiting[customer_id] -= 1
             if not waiting[customer_id]:
                 del waiting[customer_id]
-
-
-def _not_configured() -> Problem:
-    return conflict("directory-not-configured", "Set up the directory first, or send the settings to test.")
 
 
 def _unreadable(answer: Document) -> Problem:

@@ -37,7 +37,10 @@ def _locate(response: Response, tenant: Tenant, run_id: str) -> None:
     "/sync", operation_id="directory_sync", summary="Synchronise now", status_code=202, responses=answers(404, 409)
 )
 async def sync(tenant: Writer, response: Response) -> Run:
-    """Ask for a run; follow it at `Location`. While one is under way the answer is 409 with that one in `existing`."""
+    """Ask for a run; follow it at `Location`. While one is under way the answer is 409 with that one in `existing`.
+
+    409 `directory-not-configured` or `directory-off` where there is no directory to read.
+    """
     document = await Runs(tenant).request("sync")
     _locate(response, tenant, document["_id"])
     return to_run(document)

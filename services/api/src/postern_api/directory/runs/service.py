@@ -3,8 +3,10 @@
 from typing import Any, Final
 
 from postern_api.customers.store import CustomerStore
+from postern_api.directory.refusals import check_on
 from postern_api.directory.runs.schemas import PLAN_SORTS, SORTS, PlanList, RunList, to_run
 from postern_api.directory.runs.store import RunStore, labelled
+from postern_api.directory.settings.store import DirectoryStore
 from postern_api.http.pagination import Order
 from postern_api.http.problems import Problem, conflict, not_found
 from postern_api.tenancy import Tenant
@@ -24,6 +26,7 @@ class Runs:
         self._tenant = tenant
         self._resources = tenant.resources
         self._store = RunStore(tenant.resources.mongo, tenant.scope)
+        self._directories = DirectoryStore(tenant.resources.mongo, tenant.scope)
 
     async def page(self, listing: RunList) -> tuple[list[Document], str | None]:
         """A page of them."""
@@ -49,11 +52,12 @@ class Runs:
         return await pager.read(self._store.items, query, listing, Order.of(listing.sort, PLAN_SORTS))
 
     async def request(self, kind: RunKind) -> Document:
-        """Ask for a run; says so where one is under way."""
+        """Ask for a run; says so where one is under way, or where there is no directory to read."""
         document = self.new(kind)
 
         async def work(session: Session) -> None:
             await self.add(document, session)
+            check_on(await self._directories.get(session))
 
         try:
             await self._resources.transact(work)

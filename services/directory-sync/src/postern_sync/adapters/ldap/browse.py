@@ -9,7 +9,7 @@ from postern_common.directory_documents import LdapDocument
 from postern_common.ldap_filter import FilterError
 from postern_common.netguard import NetGuard
 from postern_sync.adapters.ldap import ber
-from postern_sync.adapters.ldap.faults import GARBLED, SUCCESS, LdapFault, of_search
+from postern_sync.adapters.ldap.faults import SUCCESS, LdapFault, of_search
 from postern_sync.adapters.ldap.objects import octets_of
 from postern_sync.adapters.ldap.reader import Section, sections_of
 from postern_sync.adapters.ldap.session import Access, Bounds, Question, Session, open_session
@@ -99,10 +99,7 @@ def _collect(session: Session, access: Access, look: _Look, found: list[dict[str
     cookie, bounds = b"", Bounds(page, MAX_PAGE)
 
     def take(entry: ber.Object) -> None:
-        try:
-            found.extend(islice(look.items(entry), limit + 1 - len(found)))
-        except ber.Malformed:
-            raise LdapFault(GARBLED) from None
+        found.extend(islice(look.items(entry), limit + 1 - len(found)))
 
     for _ in range(MAX_PAGES):
         ended = session.search(question, take, page=page, cookie=cookie, bounds=bounds)

@@ -244,6 +244,11 @@ async def test_1h_7_deletions_run_on_while_switched_off_unless_frozen(api):
     path = f"{customer}/directory"
     assert (await set_up(api, customer, enabled=False))["frozen"] is False
     assert (await api.put(path, settings(enabled=False, freeze_on_disable=True), expect=200)).json()["frozen"] is True
+    # Other settings that stay switched off let nobody go whom nobody spoke of.
+    kept = (await api.put(path, settings(enabled=False, interval_hours=24), expect=200)).json()
+    assert (kept["frozen"], kept["freeze_on_disable"]) == (True, True)
+    said = await api.put(path, settings(enabled=False, freeze_on_disable=False), expect=200)
+    assert (said.json()["frozen"], said.json()["freeze_on_disable"]) == (False, False)
     assert (await api.put(path, settings(freeze_on_disable=True), expect=200)).json()["frozen"] is False
 
 

@@ -182,7 +182,8 @@ class DirectoryFields(BaseModel):
     freeze_on_disable: bool = Field(
         False,
         strict=True,
-        description="Whether nobody flagged is deleted while this is switched off.",
+        description="Whether nobody flagged is deleted while this is switched off. Left out of settings that stay "
+        "switched off, what is frozen stays so.",
         examples=[False],
     )
 

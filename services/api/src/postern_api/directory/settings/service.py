@@ -92,6 +92,8 @@ class Directories:
             raise _unconditional()
         condition.check(present["version"])
         wanted = self._wanted(body, self.parts(body, present))
+        wanted["frozen"] = _frozen(body, present)
+        wanted["freeze_on_disable"] |= wanted["frozen"]
         is_switch = present["provider"] != body.provider
         if is_switch and not confirmed:
             raise await self._confirmation(present["provider"], body.provider)
@@ -115,7 +117,7 @@ class Directories:
             **body.model_dump(include=set(DirectoryFields.model_fields)),
             "guard": body.guard.model_dump(),
             **parts,
-            "frozen": body.freeze_on_disable and not body.enabled,
+            "frozen": _frozen(body, None),
             "updated_at": self._resources.now(),
         }
 
@@ -200,6 +202,14 @@ class Directories:
         return SettingsChanged(
             customer_id=self._tenant.customer_id, resource="directory", resource_id=directory_id, action=action
         )
+
+
+def _frozen(body: DirectoryInput, present: Document | None) -> bool:
+    """Whether deletions wait; what waits goes on waiting, until it is said or the directory is read again."""
+    if body.enabled:
+        return False
+    is_silent = "freeze_on_disable" not in body.model_fields_set
+    return body.freeze_on_disable or (is_silent and present is not None and bool(present["frozen"]))
 
 
 def _interval(document: Document) -> int | None:

@@ -75,14 +75,14 @@ def test_places_are_shared_fairly_whatever_comes_and_goes(steps):
     shares = Shares(10)
     for comes, owner, key in steps:
         if comes:
-            shares.put(owner, key, key)
+            shares.put(owner, str(key), key)
         else:
-            shares.drop(owner, key)
+            shares.drop(owner, str(key))
         held = [one for one, _, _ in shares.round_robin()]
         assert len(shares) == len(held) <= 10
     for owner in "abcde":
         for key in range(12):
-            shares.put(owner, key, key)
+            shares.put(owner, str(key), key)
     counts = [sum(one == owner for one, _, _ in shares.round_robin()) for owner in "abcde"]
     assert sum(counts) == 10
     assert max(counts) - min(counts) <= 1

@@ -139,9 +139,10 @@ async def _with_agent(config: AgentConfig, work: Callable[[Agent], Awaitable[Any
     token_file = config.state_dir / TOKEN
     if not token_file.exists():
         raise ConfigFault("not enrolled yet: run `postern-sync-agent enrol` first")
+    directory = Directory(config.ldap)
+    directory.check()
     with alone(config.state_dir), closing(State(config.state_dir)) as state:
         async with Server(config, read_secret(token_file)) as server:
-            directory = Directory(config.ldap)
             return await work(Agent(server, state, directory, token_file, rotate_days=config.rotate_days))
 
 

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 DEFAULT_PATH: Final = Path("/etc/postern-sync-agent/config.toml")
 DEFAULT_STATE: Final = Path("/var/lib/postern-sync-agent")
+NO_CERTIFICATES: Final = "it holds no certificates that can be read; PEM is expected"
 _OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
 
 

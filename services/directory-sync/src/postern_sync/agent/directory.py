@@ -1,12 +1,15 @@
 """The directory beside the agent: reached as the agent's own settings say, read as the server asks."""
 
 import json
+import ssl
 import time
 from datetime import UTC, datetime
 from hashlib import sha256
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Any, Final
+
+import structlog
 
 from postern_common.directory_documents import LdapDocument
 from postern_common.ldap_filter import FilterError
@@ -17,7 +20,7 @@ from postern_sync.adapters.ldap.factory import ldap_source, mapping_of
 from postern_sync.adapters.ldap.faults import OVERDUE
 from postern_sync.adapters.ldap.probe import test
 from postern_sync.adapters.ldap.session import Access
-from postern_sync.agent.config import ConfigFault, LdapConfig, read_secret
+from postern_sync.agent.config import NO_CERTIFICATES, ConfigFault, LdapConfig, read_secret
 from postern_sync.rules.ldap_presets import PRESETS
 from postern_sync.source import Reading, Source, SourceFailed
 
@@ -31,12 +34,19 @@ _NO_BASE: Final = "The base DN is given neither by the server nor in the agent's
 _UNREAD: Final = "The server asks for {}, which may hold secrets; the agent does not read it."
 _LOCAL: Final = "The agent's own settings cannot be used; its log tells why."
 
+log = structlog.get_logger(__name__)
+
 
 class Directory:
     """The customer's directory."""
 
     def __init__(self, config: LdapConfig) -> None:
         self._config = config
+
+    def check(self) -> None:
+        """Raise `ConfigFault` where a file of the agent's own cannot be used, before the server asks for anything."""
+        self._password()
+        _authorities(self._config.ca_file)
 
     def place(self, settings: Json) -> str:
         """Names where it is read and as whom, which the server does not know: elsewhere others may be missing."""
@@ -64,7 +74,7 @@ class Directory:
             second_host=config.second_host,
             security=config.security,
             verify_certificate=True,
-            ca_certificates=_text(config.ca_file),
+            ca_certificates=_authorities(config.ca_file),
             fingerprint=config.fingerprint,
             user=config.user,
             password=None,
@@ -78,10 +88,20 @@ class Directory:
 
     def _access(self, settings: Json) -> Access:
         try:
-            password = read_secret(self._config.password_file) if self._config.password_file is not None else ""
-            return Access(self.document(settings), password, ANYWHERE, time.monotonic() + READ_SECONDS, OVERDUE)
+            deadline = time.monotonic() + READ_SECONDS
+            return Access(self.document(settings), self._password(), ANYWHERE, deadline, OVERDUE)
         except ConfigFault as fault:
+            log.error("settings_unusable", reason=str(fault))  # the server is told no paths of this machine
             raise SourceFailed("agent", _LOCAL) from fault
+
+    def _password(self) -> str:
+        file = self._config.password_file
+        if file is None:
+            return ""
+        password = read_secret(file)
+        if not password:
+            raise ConfigFault(f"{file}: it is empty; put the account's password into it")
+        return password
 
     def source(self, settings: Json) -> Source:
         """The directory, to be read. Raises `SourceFailed` where the settings cannot be used."""
@@ -134,10 +154,16 @@ def attributes_read(settings: Json) -> dict[str, list[str]]:
     return {"users": sorted(mapping.user_attributes), "groups": sorted(groups.values())}
 
 
-def _text(path: Path | None) -> str | None:
-    if path is None:
+def _authorities(file: Path | None) -> str | None:
+    if file is None:
         return None
     try:
-        return path.read_text(encoding="utf-8")
+        text = file.read_text(encoding="utf-8")
+        if not text.strip():  # which would stand for the usual authorities
+            raise ConfigFault(f"{file}: {NO_CERTIFICATES}")
+        ssl.create_default_context(cadata=text)
+    except (ssl.SSLError, ValueError):
+        raise ConfigFault(f"{file}: {NO_CERTIFICATES}") from None
     except OSError as error:
-        raise ConfigFault(f"{path}: {error.strerror}") from None
+        raise ConfigFault(f"{file}: {error.strerror}") from None
+    return text

@@ -10,7 +10,7 @@ from typing import Any, Final, Self
 import httpx2
 
 from postern_common.telemetry import package_version
-from postern_sync.agent.config import AgentConfig, ConfigFault
+from postern_sync.agent.config import NO_CERTIFICATES, AgentConfig, ConfigFault
 
 Json = dict[str, Any]
 WAIT_SECONDS: Final = 25
@@ -147,8 +147,10 @@ class Server:
 def _trust(ca_file: Path | None) -> ssl.SSLContext:
     try:
         return ssl.create_default_context(cafile=str(ca_file) if ca_file else None)
-    except OSError as error:  # of which errors of certificates are a kind
-        raise ConfigFault(f"{ca_file}: {error.strerror or error}") from None
+    except ssl.SSLError:
+        raise ConfigFault(f"{ca_file}: {NO_CERTIFICATES}") from None
+    except OSError as error:
+        raise ConfigFault(f"{ca_file}: {error.strerror}") from None
 
 
 def _detail(response: httpx2.Response) -> str:

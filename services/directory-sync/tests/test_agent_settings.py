@@ -1,0 +1,92 @@
+"""The agent's own settings: checked before it starts, and told in words of whoever wrote them."""
+
+import pytest
+import structlog.testing
+
+from postern_sync.agent.__main__ import main
+from postern_sync.agent.config import LdapConfig, write_secret
+from postern_sync.agent.directory import Directory
+from postern_sync.source import SourceFailed
+
+WHOLE = {
+    "preset": "openldap", "base_dn": "dc=test", "user_filter": "", "group_filter": "", "attributes": {},
+    "primary_from_upn": False, "page_size": 500, "include_hidden": True, "include_public_folders": False,
+}  # fmt: skip
+READABLE = "others may read it; make it 0600"
+
+
+@pytest.fixture(autouse=True)
+def plain_log(monkeypatch):
+    """Commands leave the log of the tests as it is."""
+    monkeypatch.setattr("postern_sync.agent.__main__._log_to_stderr", lambda _level: None)
+
+
+@pytest.fixture
+def config(tmp_path):
+    """Settings of an agent that is enrolled, whose server is nowhere."""
+    (tmp_path / "state").mkdir(mode=0o700)
+    write_secret(tmp_path / "state/token", "pagt_x")
+    write_secret(tmp_path / "password", "secret")
+    file = tmp_path / "config.toml"
+    file.write_text(
+        f'url = "https://localhost:1"\nstate_dir = "{tmp_path}/state"\n'
+        f'[ldap]\nhost = "localhost"\nuser = "cn=reader"\npassword_file = "{tmp_path}/password"\n'
+    )
+    return file
+
+
+def missing(file):
+    file.unlink()
+
+
+def open_to_all(file):
+    file.chmod(0o644)
+
+
+def emptied(file):
+    file.write_text("\n")
+
+
+@pytest.mark.spec("L4")
+@pytest.mark.parametrize("command", ["run", "once"])
+@pytest.mark.parametrize(
+    "spoil, words",
+    [(missing, "No such file"), (open_to_all, READABLE), (emptied, "put the account's password into it")],
+)
+def test_a_password_that_cannot_be_used_is_told_at_the_start(config, capsys, command, spoil, words):
+    password = config.parent / "password"
+    spoil(password)
+    assert main(["--config", str(config), command]) == 78
+    said = capsys.readouterr().err
+    assert (f"{password}: " in said, words in said) == (True, True), said
+
+
+@pytest.mark.spec("L4")
+@pytest.mark.parametrize("text", [b"", b"no certificate", b"\x30\x82\xff"])
+@pytest.mark.parametrize("of_directory", [True, False])
+def test_authorities_that_cannot_be_read_are_told_at_the_start(config, capsys, text, of_directory):
+    authorities = config.parent / "ca.pem"
+    authorities.write_bytes(text)
+    line = f'ca_file = "{authorities}"\n'
+    plain = config.read_text()
+    config.write_text(plain + line if of_directory else line + plain)
+    assert main(["--config", str(config), "once"]) == 78
+    assert (
+        capsys.readouterr()
+        .err.strip()
+        .endswith(f"{authorities}: it holds no certificates that can be read; PEM is expected")
+    )
+
+
+@pytest.mark.spec("L4")
+async def test_a_password_that_others_may_read_is_told_by_the_log_and_not_to_the_server(tmp_path):
+    write_secret(tmp_path / "password", "very secret")
+    directory = Directory(LdapConfig(host="localhost", user="cn=reader", password_file=tmp_path / "password"))
+    directory.check()
+    (tmp_path / "password").chmod(0o644)
+    for ask in (directory.read(WHOLE, None), directory.answer("test", WHOLE, {})):
+        with structlog.testing.capture_logs() as logs, pytest.raises(SourceFailed) as failed:
+            await ask
+        told = {"event": "settings_unusable", "log_level": "error", "reason": f"{tmp_path}/password: {READABLE}"}
+        assert logs == [told]
+        assert str(tmp_path) not in failed.value.message

@@ -77,7 +77,7 @@ def assemble(settings: SyncSettings, directories: Directories | None = None) -> 
         ("credentials", credentials.run),
         ("questions", questions.run),
         ("discovery", discovery.run),
-        ("purge", Purge(mongo, days=settings.sync_runs_days).run),
+        ("purge", Purge(runs, stored, days=settings.sync_runs_days).run),
     ):
         runtime.add_task(name, prepared.before(work))
     runtime.add_task("outbox", relay.run)

@@ -1,6 +1,6 @@
 """Runs as documents: asked for, claimed by lease, written to by whoever holds the lease, ended (SPEC S8, S17)."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -13,6 +13,7 @@ from postern_sync.runs.documents import LEFT
 
 Document = dict[str, Any]
 OPEN_STATES: Final = ["requested", "running"]
+GOOD: Final = {"state": "completed", "kind": {"$ne": "preview"}}
 CANDIDATES: Final = 20
 CLAIM_MILLISECONDS: Final = 1000
 
@@ -86,3 +87,25 @@ class RunStore:
             change["$unset"] = dict(unset)
         mine = {"_id": run["_id"], "state": "running", "lease_owner": owner}
         return await runs.find_one_and_update(mine, change, session=session)
+
+    async def ended_before(self, before: datetime, after: Document | None, limit: int) -> list[Document]:
+        """Runs that ended before that time, the oldest first; those that come after a run, where one is given."""
+        query: Document = {"finished_at": {"$lt": before}}
+        if after is not None:
+            at = after["finished_at"]
+            query["$or"] = [{"finished_at": {"$gt": at}}, {"finished_at": at, "_id": {"$gt": after["_id"]}}]
+        order = [("finished_at", 1), ("_id", 1)]
+        return await self._all.find(query, limit=limit, sort=order, projection={"customer_id": 1, "finished_at": 1})
+
+    async def newest_good(self, customer_ids: Iterable[str]) -> set[str]:
+        """Of each customer the newest run that did all it was for."""
+        found: set[str] = set()
+        for customer_id in customer_ids:
+            runs = self.mongo.collection(Collections.SYNC_RUNS, TenantScope(customer_id))
+            newest = await runs.find(GOOD, limit=1, sort=[("_id", -1)], projection={"_id": 1})
+            found |= {run["_id"] for run in newest}
+        return found
+
+    async def remove_old(self, run_ids: Sequence[str], before: datetime) -> int:
+        """Remove runs that ended before that time; how many."""
+        return await self._all.delete_many({"_id": {"$in": list(run_ids)}, "finished_at": {"$lt": before}})

@@ -1,6 +1,6 @@
 """Directories as the schedule sees them: due, moved on, noted (SPEC S8). Their settings are the api's."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -52,6 +52,15 @@ class DirectoryStore:
             fields["sync_interval_seconds"] = directory["interval_hours"] * 3600
         customers = self.mongo.collection(Collections.CUSTOMERS, TenantScope(customer_id))
         await customers.update_one({}, {"$set": fields}, session=session)
+
+    async def named_runs(self, customer_ids: Sequence[str]) -> set[str]:
+        """The runs that these customers' directories name: the last one, and the last good one."""
+        shown = {"last_run_id": 1, "last_good.run_id": 1}
+        query = {"customer_id": {"$in": list(customer_ids)}}
+        found = await self._all.find(query, limit=len(customer_ids), projection=shown)
+        named = {directory["last_run_id"] for directory in found}
+        named |= {(directory.get("last_good") or {}).get("run_id") for directory in found}
+        return named - {None}
 
     async def ending_credentials(self, before: datetime) -> list[Document]:
         """Directories whose credential ends before that time, or of which that was told before."""

@@ -55,6 +55,7 @@ async def test_another_base_dn_of_the_agents_own_holds_all_flags(behind, agent, 
     del directory.entries[0]
     run = await behind.sync_with(agent)
     assert (run["state"], run["held"], run["proof"]["holds"]) == ("held", {"flag": 1}, ["filter"])
+    assert run["reason"].endswith(": what the agent reads by its own settings")
 
 
 @pytest.mark.spec("L4", "S16")

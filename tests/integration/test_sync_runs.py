@@ -210,6 +210,8 @@ async def test_a_changed_filter_holds_all_removals_until_they_are_approved(story
     await story.sync()
     run = await story.sync()
     assert (run["state"], run["held"], run["proof"]["holds"]) == ("held", {"flag": 1}, ["filter"])
+    assert run["proof"]["changed"] == ["user_filter"]
+    assert run["reason"].endswith("has changed since the last good run: user_filter")
     approved = await story.sync("approval", approves=run["_id"], approved_hash=run["plan_hash"])
     assert (approved["state"], approved["counts"]["flagged"]) == ("completed", 1)
     assert (await story.sync())["state"] == "completed"

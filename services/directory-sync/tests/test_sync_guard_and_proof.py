@@ -7,7 +7,7 @@ import pytest
 
 from postern_sync.rules.guard import judge
 from postern_sync.rules.plan import PlanCounts, PlanItem
-from postern_sync.rules.proof import doubt_of, prove, scope_hash
+from postern_sync.rules.proof import changed_parts, doubt_of, prove, scope_hash, scope_parts
 from postern_sync.source import ReadReport
 
 GUARD: Any = {
@@ -185,3 +185,24 @@ def test_the_scope_is_the_question_in_any_order():
     assert one == two
     assert one != scope_hash({"base_dn": "dc=demo", "filter": "(mail=*)"}, [("user", "1"), ("alias", "a@demo.test")])
     assert one != scope_hash({"base_dn": "dc=demo", "filter": ""}, [("user", "1")])
+
+
+@pytest.mark.spec("S16")
+def test_what_has_changed_of_the_question_is_told_by_name():
+    def asked(question: Any, *exceptions: tuple[str, str]) -> Any:
+        parts = scope_parts(question, exceptions)
+        return {"provider": "ldap", "scope_hash": scope_hash(question, exceptions), "scope_parts": parts}
+
+    before = asked({"host": "a", "user_filter": ""}, ("user", "1"))
+
+    def changed(now: Any, *since: Any, last_good: Any = before) -> tuple[str, ...]:
+        return changed_parts(GOOD | last_good, since, now["scope_hash"], now["scope_parts"])
+
+    assert changed(before) == ()
+    assert changed(asked({"host": "a", "user_filter": "(mail=*)"}, ("user", "1"))) == ("user_filter",)
+    other = asked({"host": "b", "user_filter": "", "place": "x"})
+    assert changed(other) == ("exceptions", "host", "place")
+    # On the way back, what a run asked between.
+    assert changed(before, other) == ("exceptions", "host", "place")
+    # A record from before the names were kept tells nothing.
+    assert changed(other, last_good={"provider": "ldap", "scope_hash": "older"}) == ()

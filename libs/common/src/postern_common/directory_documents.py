@@ -83,6 +83,7 @@ class LastGoodDocument(TypedDict):
     at: datetime
     provider: Provider
     scope_hash: str
+    scope_parts: NotRequired[dict[str, str]]
     users: int
     groups: int
     referrals: int
@@ -91,10 +92,13 @@ class LastGoodDocument(TypedDict):
 
 
 class QuestionDocument(TypedDict):
-    """What a run asked, and of which provider: `scope_hash` names base, filters, options and exceptions."""
+    """What a run asked, and of which provider: `scope_hash` names base, filters, options and exceptions, and
+    `scope_parts` each of them by itself.
+    """
 
     provider: Provider
     scope_hash: str
+    scope_parts: NotRequired[dict[str, str]]
 
 
 class DoubtDocument(TypedDict):

@@ -29,7 +29,7 @@ from postern_sync.plans.storing import Planned, Planner
 from postern_sync.rules.proof import prove
 from postern_sync.runs.documents import NO_DIRECTORY, SERVICE, SUSPENDED
 from postern_sync.runs.lease import Lease
-from postern_sync.scope import rules_of, scope_of
+from postern_sync.scope import parts_of, rules_of, scope_of
 from postern_sync.settings import SyncSettings
 from postern_sync.source import ReadReport, Source, SourceFailed
 from postern_sync.workspace import Progress, Workspace
@@ -131,12 +131,12 @@ class Engine:
         now = await self._mongo.server_time()
         await loading.load(people, workspace, lease, now)
         exceptions = await people.exceptions()
-        scope = scope_of(directory, exceptions, report.place)
+        scope, parts = (of(directory, exceptions, report.place) for of in (scope_of, parts_of))
         asked = directory.get("asked_since", ())
         proof = prove(report, directory["last_good"], directory["provider"], scope, directory.get("doubt"), asked)
         rules = rules_of(customer, directory, await people.domains(), exceptions, await people.additions(), proof)
         counts = await asyncio.to_thread(reconcile, workspace, rules)
-        return Planned(report, proof, counts, directory, scope, now)
+        return Planned(report, proof, counts, directory, scope, parts, now)
 
 
 async def _nothing(_session: Session) -> None:

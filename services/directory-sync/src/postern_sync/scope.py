@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from postern_sync.rules.entries import Addition, Mailbox, SyncRules
-from postern_sync.rules.proof import Proof, scope_hash
+from postern_sync.rules.proof import Proof, scope_hash, scope_parts
 
 Document = dict[str, Any]
 # What decides which entries a complete read has, for each provider: what is asked, where, and as whom.
@@ -30,12 +30,24 @@ def scope_of(directory: Document, exceptions: Iterable[Document], place: str = "
 
     `place` is what the reader decided beside the settings.
     """
+    return scope_hash(_question(directory, place), _excepted(exceptions))
+
+
+def parts_of(directory: Document, exceptions: Iterable[Document], place: str = "") -> dict[str, str]:
+    """What `scope_of` is made of, each part by its name, so that it can be told which one has changed."""
+    return scope_parts(_question(directory, place), _excepted(exceptions))
+
+
+def _question(directory: Document, place: str) -> Document:
     provider = directory["provider"]
     settings = directory[provider] or {}
     question = {name: settings.get(name) for name in _ASKED[provider]}
     question |= {name: directory[name] for name in _OPTIONS}
-    question |= {"place": place} if place else {}
-    return scope_hash(question, [(found["kind"], found["external_id"] or found["key"] or "") for found in exceptions])
+    return question | ({"place": place} if place else {})
+
+
+def _excepted(exceptions: Iterable[Document]) -> list[tuple[str, str]]:
+    return [(found["kind"], found["external_id"] or found["key"] or "") for found in exceptions]
 
 
 def rules_of(

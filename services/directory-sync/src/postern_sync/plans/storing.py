@@ -8,6 +8,7 @@ nothing at all.
 import asyncio
 import itertools
 from collections import Counter
+from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
@@ -21,7 +22,7 @@ from postern_sync.ending import Ending
 from postern_sync.plans.store import PlanStore
 from postern_sync.rules.guard import Verdict, judge
 from postern_sync.rules.plan import PlanCounts, PlanItem, plan_hash
-from postern_sync.rules.proof import Proof, doubt_of
+from postern_sync.rules.proof import Hold, Proof, changed_parts, doubt_of
 from postern_sync.runs.documents import PLAN_STALE, ended
 from postern_sync.runs.lease import Lease
 from postern_sync.runs.store import RunStore
@@ -41,6 +42,8 @@ _HOLDS: Final = {
     "first_run": "no run has read this directory whole before",
     "referrals": "more parts of the directory lie on other servers than at the last good run",
 }
+# Parts of the question that are no settings of the directory's.
+_PARTS: Final = {"place": "what the agent reads by its own settings"}
 
 log = structlog.get_logger(__name__)
 
@@ -54,7 +57,14 @@ class Planned:
     counts: PlanCounts
     directory: Document
     scope: str
+    parts: dict[str, str]
     now: datetime
+
+    @property
+    def changed(self) -> tuple[str, ...]:
+        """Which parts of the question have changed."""
+        asked = self.directory.get("asked_since", ())
+        return changed_parts(self.directory["last_good"], asked, self.scope, self.parts)
 
 
 class Planner:
@@ -97,9 +107,11 @@ class Planner:
     async def _note_question(self, planned: Planned, session: Session) -> None:
         """Before anything is applied: whatever becomes of the run, users may come from its question."""
         directory, last_good = planned.directory, planned.directory["last_good"]
-        question: QuestionDocument = {"provider": directory["provider"], "scope_hash": planned.scope}
-        asked = [one for one in directory.get("asked_since", ()) if one != question]
-        if last_good is not None and all(last_good[name] == value for name, value in question.items()):
+        question: QuestionDocument = {
+            "provider": directory["provider"], "scope_hash": planned.scope, "scope_parts": planned.parts,
+        }  # fmt: skip
+        asked = [one for one in directory.get("asked_since", ()) if not _is_same(one, question)]
+        if last_good is not None and _is_same(last_good, question):
             return  # only what differs is held
         noted = {"asked_since": [*asked, question][-MAX_QUESTIONS:]}
         await self._directories.note_run(self._lease.customer_id, noted, session)
@@ -150,8 +162,19 @@ def _verdict(planned: Planned) -> Verdict:
     verdict = judge(planned.counts, planned.directory["guard"])
     if not planned.proof.holds:
         return verdict
-    words = tuple(_HOLDS[hold] for hold in planned.proof.holds)
+    words = tuple(_words(hold, planned) for hold in planned.proof.holds)
     return Verdict(flags=True, aliases=True, members=True, reasons=(*words, *verdict.reasons))
+
+
+def _words(hold: Hold, planned: Planned) -> str:
+    """Why it is held, with the settings that have changed by their names."""
+    if hold != "filter" or not planned.changed:
+        return _HOLDS[hold]
+    return f"{_HOLDS[hold]}: {', '.join(_PARTS.get(name, name) for name in planned.changed)}"
+
+
+def _is_same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    return all(one[name] == other[name] for name in ("provider", "scope_hash"))
 
 
 def _held(workspace: Workspace, verdict: Verdict) -> Counter[str]:
@@ -174,6 +197,7 @@ def _described(workspace: Workspace, planned: Planned, verdict: Verdict, held: C
             "reasons": list(planned.proof.reasons),
             "holds": holds if held else [],
             "words": list(verdict.reasons) if held else [],
+            "changed": list(planned.changed) if held and "filter" in planned.proof.holds else [],
         },
     }
 
@@ -202,6 +226,7 @@ def _outcome(planned: Planned, verdict: Verdict, held: Counter[str]) -> Document
         "at": planned.now,
         "provider": directory["provider"],
         "scope_hash": planned.scope,
+        "scope_parts": planned.parts,
         "users": report.users,
         "groups": report.groups,
         "referrals": report.referrals,

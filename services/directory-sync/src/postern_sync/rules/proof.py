@@ -17,6 +17,7 @@ from postern_sync.rules.report import ReadReport
 Hold = Literal["filter", "provider_switch", "first_run", "referrals"]
 OTHER_SERVER: Final = "other_server"
 REFERRALS: Final = "referrals"
+EXCEPTIONS: Final = "exceptions"
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,5 +118,32 @@ def _holds(
 
 def scope_hash(question: Mapping[str, Any], exceptions: Iterable[tuple[str, str]]) -> str:
     """Names what is asked of a directory: base, filters, options, attribute names and exceptions, in any order."""
-    text = json.dumps([question, sorted(exceptions)], sort_keys=True, separators=(",", ":"), default=str)
+    return _hash([question, sorted(exceptions)])
+
+
+def scope_parts(question: Mapping[str, Any], exceptions: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """The same as `scope_hash`, part by part."""
+    return {name: _hash(value)[:8] for name, value in {**question, EXCEPTIONS: sorted(exceptions)}.items()}
+
+
+def changed_parts(
+    last_good: LastGoodDocument | None,
+    asked: Sequence[QuestionDocument],
+    scope: str,
+    parts: Mapping[str, str],
+) -> tuple[str, ...]:
+    """Which parts of the question are others than before; none where an older record does not tell."""
+    found: set[str] = set()
+    for one in (*((last_good,) if last_good is not None else ()), *asked):
+        if one["scope_hash"] == scope:
+            continue
+        before = one.get("scope_parts")
+        if before is None:
+            return ()
+        found |= {name for name in parts.keys() | before.keys() if parts.get(name) != before.get(name)}
+    return tuple(sorted(found))
+
+
+def _hash(value: object) -> str:
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:32]

@@ -215,30 +215,6 @@ async def test_pauses_grow_to_a_bound_and_the_servers_word_comes_first(quick):
 
 
 @pytest.mark.spec("L4")
-@pytest.mark.parametrize(
-    "status, headers, error",
-    [
-        (401, {}, Revoked), (404, {}, Refused), (302, {"Location": "https://elsewhere.test/"}, Refused),
-        (429, {"Retry-After": "7"}, Unreachable), (500, {}, Unreachable), (200, {}, Unreachable),
-    ],
-)  # fmt: skip
-async def test_every_answer_is_looked_at_and_no_redirect_is_followed(tmp_path, status, headers, error):
-    asked = []
-
-    def answer(request):
-        asked.append(str(request.url))
-        return httpx2.Response(status, headers=headers, text="no JSON")
-
-    config = AgentConfig.model_validate({"url": "https://api.test", "state_dir": tmp_path, "ldap": {"host": "dc1"}})
-    async with Server(config, "pagt_x", httpx2.MockTransport(answer)) as server:
-        with pytest.raises(error) as failed:
-            await server.work([])
-    assert len(asked) == 1
-    if "Retry-After" in headers:
-        assert failed.value.retry_after == 7.0
-
-
-@pytest.mark.spec("L4")
 async def test_a_token_that_was_renewed_under_way_is_no_revocation(tmp_path):
     config = AgentConfig.model_validate({"url": "https://api.test", "state_dir": tmp_path, "ldap": {"host": "dc1"}})
 

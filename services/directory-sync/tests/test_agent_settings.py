@@ -4,7 +4,7 @@ import pytest
 import structlog.testing
 
 from postern_sync.agent.__main__ import main
-from postern_sync.agent.config import LdapConfig, write_secret
+from postern_sync.agent.config import ConfigFault, LdapConfig, load, write_secret
 from postern_sync.agent.directory import Directory
 from postern_sync.source import SourceFailed
 
@@ -79,6 +79,14 @@ def test_authorities_that_cannot_be_read_are_told_at_the_start(config, capsys, t
 
 
 @pytest.mark.spec("L4")
+@pytest.mark.parametrize("token", ["", "pagt_x\npagt_y", "pagt_\u00e9"])
+def test_a_token_that_cannot_be_one_is_told_at_the_start(config, capsys, token):
+    write_secret(config.parent / "state/token", token)
+    assert main(["--config", str(config), "once"]) == 78
+    assert capsys.readouterr().err.endswith("state/token: it holds no token: enrol anew\n")
+
+
+@pytest.mark.spec("L4")
 async def test_a_password_that_others_may_read_is_told_by_the_log_and_not_to_the_server(tmp_path):
     write_secret(tmp_path / "password", "very secret")
     directory = Directory(LdapConfig(host="localhost", user="cn=reader", password_file=tmp_path / "password"))
@@ -90,3 +98,66 @@ async def test_a_password_that_others_may_read_is_told_by_the_log_and_not_to_the
         told = {"event": "settings_unusable", "log_level": "error", "reason": f"{tmp_path}/password: {READABLE}"}
         assert logs == [told]
         assert str(tmp_path) not in failed.value.message
+
+
+LDAP = '[ldap]\nhost = "dc1"\n'
+URL = 'url = "https://postern.example.com"\n'
+
+
+@pytest.mark.spec("L4")
+@pytest.mark.parametrize(
+    "text, words",
+    [
+        ('url = "postern.example.com"\n' + LDAP, "url: must begin with https://"),
+        ('url = "ftp://postern.example.com"\n' + LDAP, "url: must begin with https://"),
+        ('url = "https://p.example.com/api"\n' + LDAP, "url: must be scheme, host and port alone, such as "),
+        ('url = "https://p.example.com:99999"\n' + LDAP, "url: must have a host, and a port from 1 to 65535 if any"),
+        ("url = 5\n" + LDAP, "url: must be text, in quotes"),
+        ("url = https://p.example.com\n" + LDAP, "it is no TOML: Invalid value (at line 1, column 7); texts stand in "),
+        (URL + 'urll = "x"\n' + LDAP, "urll: unknown setting"),
+        (
+            URL + "rotate_days = 0\nstate_dir = 5\n" + LDAP,
+            "state_dir: must be a path, in quotes; rotate_days: must be 1 ",
+        ),
+        (URL + 'log_level = "all"\n' + LDAP, 'log_level: must be "debug", "info", "warning" or "error"'),
+        (URL + 'proxy = "proxy:3128"\n' + LDAP, "proxy: must begin with http:// or https://"),
+        (URL, "ldap: is missing"),
+        (URL + "ldap = 5", "ldap: must be a section of its own, in square brackets"),
+        (URL + '[ldap]\nhost = ""\nport = "x"', "ldap.host: must not be empty; ldap.port: must be a whole number"),
+        (URL + LDAP + 'fingerprint = "aa:bb"', "ldap.fingerprint: must be the SHA-256 of a certificate, 64 hex"),
+        (URL + LDAP + 'user = "x"', "ldap: a user needs a password_file"),
+    ],
+)
+def test_each_setting_that_is_wrong_is_told_in_plain_words(tmp_path, text, words):
+    file = tmp_path / "config.toml"
+    file.write_text(text)
+    with pytest.raises(ConfigFault) as fault:
+        load(file)
+    assert str(fault.value).startswith(f"{file}: {words}")
+
+
+@pytest.mark.spec("L4")
+@pytest.mark.parametrize("url", ["http://127.0.0.1:8080", "http://[::1]:8080/", "http://localhost"])
+def test_this_machine_alone_is_asked_without_tls_and_that_is_told(config, url, capsys):
+    config.write_text(config.read_text().replace("https://localhost:1", url))
+    assert load(config).is_plain
+    with structlog.testing.capture_logs() as logs:
+        main(["--config", str(config), "once"])
+    assert [(told["event"], told["log_level"], told["url"]) for told in logs] == [
+        ("server_without_tls", "warning", url)
+    ]
+
+
+@pytest.mark.spec("L4", "T2")
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://postern.example.com", "http://localhost.example.com", "http://127.0.0.1.example.com", "http://10.0.0.1",
+        "http://127.0.0.1@example.com", "http://127.0.0.1:80@example.com", "http://example.com#@127.0.0.1",
+        "http://127.0.0.1\\\\@example.com", "http://127.0.0.2", "http://0.0.0.0", 'http://localhost"\nproxy = "http://p',
+    ],
+)  # fmt: skip
+def test_no_other_server_is_asked_without_tls(config, url):
+    config.write_text(config.read_text().replace("https://localhost:1", url))
+    with pytest.raises(ConfigFault, match=r"url: must|proxy: goes with an https:// url alone"):
+        load(config)

@@ -30,6 +30,7 @@ EX_IOERR: Final = 74
 EX_NOPERM: Final = 77
 EX_CONFIG: Final = 78
 TOKEN: Final = "token"  # noqa: S105 - a file's name
+PLAIN: Final = "the connection to the server is not encrypted; whoever works on this machine may read it, tokens too"
 REVOKED: Final = "the server does not know this agent any more: add it anew and enrol it"
 
 log = structlog.get_logger(__name__)
@@ -119,6 +120,9 @@ def _enrol(config: AgentConfig, _options: argparse.Namespace) -> int:
     except OSError as error:
         raise ConfigFault(f"{config.state_dir}: {error.strerror}") from None
 
+    if config.is_plain:
+        print(f"postern-sync-agent: {config.url}: {PLAIN}", file=sys.stderr)
+
     async def enrol() -> dict[str, Any]:
         async with Server(config, None) as server:
             return await server.enrol(code)
@@ -141,8 +145,13 @@ async def _with_agent(config: AgentConfig, work: Callable[[Agent], Awaitable[Any
         raise ConfigFault("not enrolled yet: run `postern-sync-agent enrol` first")
     directory = Directory(config.ldap)
     directory.check()
+    if config.is_plain:
+        log.warning("server_without_tls", url=config.url, reason=PLAIN)
+    token = read_secret(token_file)
+    if not (token and token.isascii() and token.isprintable()):
+        raise ConfigFault(f"{token_file}: it holds no token: enrol anew")
     with alone(config.state_dir), closing(State(config.state_dir)) as state:
-        async with Server(config, read_secret(token_file)) as server:
+        async with Server(config, token) as server:
             return await work(Agent(server, state, directory, token_file, rotate_days=config.rotate_days))
 
 

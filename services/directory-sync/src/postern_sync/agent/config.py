@@ -1,16 +1,24 @@
 """The agent's settings: one TOML file; secrets stand in files of their own that nobody else may read."""
 
 import os
+import re
 import stat
 import tomllib
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import Final, Literal, Self
+from urllib.parse import SplitResult, urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from postern_sync.agent.wording import fault_of
 
 DEFAULT_PATH: Final = Path("/etc/postern-sync-agent/config.toml")
 DEFAULT_STATE: Final = Path("/var/lib/postern-sync-agent")
 NO_CERTIFICATES: Final = "it holds no certificates that can be read; PEM is expected"
+# The machine itself, by names that no resolver is asked for. What goes there crosses no network.
+LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
+_FINGERPRINT: Final = re.compile(r"[0-9a-f]{64}")
 _OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
 
 
@@ -28,15 +36,18 @@ class LdapConfig(BaseModel):
     port: int | None = Field(None, ge=1, le=65535)
     security: Literal["ldaps", "starttls", "none"] = "ldaps"
     ca_file: Path | None = None
-    fingerprint: str | None = Field(None, pattern=r"^[0-9a-f]{64}$")
+    fingerprint: str | None = None
     user: str = ""
     password_file: Path | None = None
     base_dn: str = ""
 
-    @field_validator("fingerprint", mode="before")
+    @field_validator("fingerprint")
     @classmethod
-    def _plain_fingerprint(cls, value: object) -> object:
-        return value.replace(":", "").strip().lower() if isinstance(value, str) else value
+    def _check_fingerprint(cls, value: str | None) -> str | None:
+        plain = value.replace(":", "").strip().lower() if value is not None else None
+        if plain is not None and _FINGERPRINT.fullmatch(plain) is None:
+            raise ValueError("must be the SHA-256 of a certificate, 64 hexadecimal digits")
+        return plain
 
     @model_validator(mode="after")
     def _check_password(self) -> Self:
@@ -51,13 +62,56 @@ class AgentConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    url: str = Field(pattern=r"^https://[^/?#@\s]+/?$")
+    url: str
     state_dir: Path = DEFAULT_STATE
-    proxy: str | None = Field(None, pattern=r"^https?://")
+    proxy: str | None = None
     ca_file: Path | None = None
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     rotate_days: int = Field(7, ge=1, le=60)
     ldap: LdapConfig
+
+    @field_validator("url")
+    @classmethod
+    def _check_url(cls, value: str) -> str:
+        found = _split(value, {"https", "http"}, "must begin with https://")
+        if found.scheme == "http" and found.hostname not in LOOPBACK:
+            raise ValueError("must begin with https://; http:// is taken for this machine alone, such as 127.0.0.1")
+        if found.path not in {"", "/"} or found.query or found.fragment or "@" in found.netloc:
+            raise ValueError("must be scheme, host and port alone, such as https://postern.example.com")
+        return value
+
+    @field_validator("proxy")
+    @classmethod
+    def _check_proxy(cls, value: str | None) -> str | None:
+        if value is not None:
+            _split(value, {"http", "https"}, "must begin with http:// or https://")
+        return value
+
+    @model_validator(mode="after")
+    def _check_way(self) -> Self:
+        # A proxy's 127.0.0.1 is another machine, and the token would get there in plain text.
+        if self.is_plain and self.proxy is not None:
+            raise ValueError("proxy: goes with an https:// url alone")
+        return self
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether the server is asked without TLS, on this machine."""
+        return urlsplit(self.url).scheme == "http"
+
+
+def _split(url: str, schemes: AbstractSet[str], otherwise: str) -> SplitResult:
+    """A URL taken apart. Raises `ValueError` in words for people."""
+    if url.partition("://")[0].lower() not in schemes or "://" not in url:
+        raise ValueError(otherwise)
+    try:
+        found = urlsplit(url)
+        is_whole = bool(found.hostname) and found.port != 0 and re.search(r"[\s\\]", url) is None
+    except ValueError:  # a port or an address that is none
+        is_whole = False
+    if not is_whole:
+        raise ValueError("must have a host, and a port from 1 to 65535 if any")
+    return found
 
 
 def load(path: Path) -> AgentConfig:
@@ -67,11 +121,12 @@ def load(path: Path) -> AgentConfig:
             return AgentConfig.model_validate(tomllib.load(file))
     except OSError as error:
         raise ConfigFault(f"{path}: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigFault(f"{path}: {error}") from None
+    except UnicodeDecodeError:
+        raise ConfigFault(f"{path}: it is no UTF-8 text") from None
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigFault(f"{path}: it is no TOML: {error}; texts stand in quotes") from None
     except ValidationError as error:
-        faults = [f"{'.'.join(map(str, one['loc'])) or 'file'}: {one['msg']}" for one in error.errors()]
-        raise ConfigFault(f"{path}: " + "; ".join(faults)) from None
+        raise ConfigFault(f"{path}: " + "; ".join(map(fault_of, error.errors()))) from None
 
 
 def read_secret(path: Path) -> str:

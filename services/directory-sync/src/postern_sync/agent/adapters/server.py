@@ -1,6 +1,7 @@
 """The server over HTTPS: certificates are checked, redirects are not followed, and every answer is looked at."""
 
 import ssl
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
@@ -10,12 +11,16 @@ from typing import Any, Final, Self
 import httpx2
 
 from postern_common.telemetry import package_version
+from postern_sync.agent.adapters.reasons import NOT_POSTERN, Peer, problem_of
 from postern_sync.agent.config import NO_CERTIFICATES, AgentConfig, ConfigFault
 
 Json = dict[str, Any]
+_NEW_TOKEN: Final = ("token", "agent_id", "expires_at")
 WAIT_SECONDS: Final = 25
 TIMEOUT: Final = httpx2.Timeout(60.0, connect=15.0)
 _BUSY: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
+# Of something that stands before the server: no token is revoked by that, and a path that is unknown there comes back.
+_PASSING: Final = frozenset({401, 404})
 _LONGEST: Final = 600.0
 
 
@@ -48,6 +53,7 @@ class Server:
         self, config: AgentConfig, token: str | None, transport: httpx2.AsyncBaseTransport | None = None
     ) -> None:
         self.token = token
+        self._peer = Peer(config.url, config.proxy)
         self._client = httpx2.AsyncClient(
             base_url=config.url,
             verify=_trust(config.ca_file),
@@ -71,21 +77,23 @@ class Server:
 
     async def enrol(self, code: str) -> Json:
         """Spend the enrolment code on a token."""
-        return await self._json("POST", "/v1/agent/enrol", json={"code": code, "version": package_version()})
+        given = {"code": code, "version": package_version()}
+        return await self._json("POST", "/v1/agent/enrol", _NEW_TOKEN, json=given)
 
     async def renew(self) -> Json:
         """A new token; the present one is good until the new one is used."""
-        return await self._json("POST", "/v1/agent/token")
+        return await self._json("POST", "/v1/agent/token", _NEW_TOKEN)
 
     async def work(self, busy: list[str], wait: int = WAIT_SECONDS) -> Json:
         """What there is to do."""
-        return await self._json("GET", "/v1/agent/work", params={"wait": wait, "busy": busy})
+        return await self._json(
+            "GET", "/v1/agent/work", ("round", "question", "now"), params={"wait": wait, "busy": busy}
+        )
 
     async def begin(self, run_id: str, upload_id: str, known: list[str]) -> Json:
         """Begin a round, or go on with it."""
-        return await self._json(
-            "POST", "/v1/agent/rounds", json={"run_id": run_id, "upload_id": upload_id, "known": known}
-        )
+        given = {"run_id": run_id, "upload_id": upload_id, "known": known}
+        return await self._json("POST", "/v1/agent/rounds", ("id", "base", "next_page"), json=given)
 
     async def put_page(self, round_id: str, number: int, upload_id: str, packed: bytes) -> None:
         """Send a page, packed with gzip."""
@@ -116,16 +124,17 @@ class Server:
         try:
             return await self._client.request(method, path, headers=given | (headers or {}), **options)
         except (httpx2.HTTPError, httpx2.StreamError, OSError) as error:
-            raise Unreachable(f"{type(error).__name__}: {error}" if str(error) else type(error).__name__) from None
+            raise Unreachable(self._peer.reason(error)) from None
 
-    async def _json(self, method: str, path: str, **options: Any) -> Json:
+    async def _json(self, method: str, path: str, names: Sequence[str], **options: Any) -> Json:
+        """An answer in which these names stand; something else than Postern may answer with JSON too."""
         response = await self._ask(method, path, **options)
         try:
             found = response.json()
         except ValueError:
-            raise Unreachable("the answer is no JSON") from None
-        if not isinstance(found, dict):
-            raise Unreachable("the answer is no object")
+            found = None
+        if not isinstance(found, dict) or any(name not in found for name in names):
+            raise Unreachable(NOT_POSTERN.format(self._peer.server, response.status_code))
         return found
 
     async def _ask(self, method: str, path: str, **options: Any) -> httpx2.Response:
@@ -135,13 +144,21 @@ class Server:
             response = await self._send(self.token, method, path, **options)
         if response.is_success:
             return response
-        if response.status_code == 401:  # RFC 9110 15.5.2
-            raise Revoked
-        if response.status_code in _BUSY:
-            raise Unreachable(f"status {response.status_code}", _retry_after(response))
+        raise self._refusal(response)
+
+    def _refusal(self, response: httpx2.Response) -> Unreachable | Refused | Revoked:
+        status, reason = response.status_code, problem_of(response)
         if response.is_redirect:
-            raise Refused(response.status_code, "the server redirects; check the url")
-        raise Refused(response.status_code, _detail(response))
+            return Refused(status, f"{self._peer.server} redirects; check the url")
+        if reason is None:
+            told = NOT_POSTERN.format(self._peer.server, status)
+            is_passing = status in _BUSY or status in _PASSING
+            return Unreachable(told, _retry_after(response)) if is_passing else Refused(status, told)
+        if status == 401:  # RFC 9110 15.5.2
+            return Revoked()
+        if status in _BUSY:
+            return Unreachable(f"{self._peer.server} answers with status {status}: {reason}", _retry_after(response))
+        return Refused(status, reason)
 
 
 def _trust(ca_file: Path | None) -> ssl.SSLContext:
@@ -151,13 +168,6 @@ def _trust(ca_file: Path | None) -> ssl.SSLContext:
         raise ConfigFault(f"{ca_file}: {NO_CERTIFICATES}") from None
     except OSError as error:
         raise ConfigFault(f"{ca_file}: {error.strerror}") from None
-
-
-def _detail(response: httpx2.Response) -> str:
-    try:
-        return str(response.json()["detail"])[:300]
-    except (ValueError, KeyError, TypeError):
-        return "no reason given"
 
 
 def _retry_after(response: httpx2.Response) -> float | None:

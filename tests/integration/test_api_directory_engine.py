@@ -8,7 +8,7 @@ import pytest
 
 from tests.servers.api import api, place, prepared  # noqa: F401 - fixtures
 from tests.servers.directory import set_up, settings
-from tests.servers.sync_source import ScriptedSource, Worker, people, sync_settings
+from tests.servers.sync_source import ScriptedSource, Worker, entry, people, sync_settings
 
 DOMAIN = "acme.com"
 
@@ -166,6 +166,27 @@ async def test_1h_10_exceptions_and_additions_are_kept_to(story):
     assert await story.users("&source=ldap") == [f"desk@{DOMAIN}", f"u000000@{DOMAIN}", f"u000002@{DOMAIN}"]
     again = await story.ask()
     assert (again["state"], again["counts"]["flagged"]) == ("completed", 0)
+    assert "exception_unmatched" not in again["skipped"]
+
+
+@pytest.mark.spec("S12", "S17")
+async def test_an_exception_that_fits_nothing_is_told(story):
+    path = f"{story.customer}/directory/exceptions"
+    for body in (
+        {"kind": "user", "external_id": "ID-000001", "label": "Ann"}, {"kind": "alias", "address": f"x@{DOMAIN}"},
+        {"kind": "user", "external_id": "id-000002"}, {"kind": "alias", "address": f"y@{DOMAIN}"},
+    ):  # fmt: skip
+        await story.api.post(path, body, expect=201)
+    story.source.entries = [*people(3, DOMAIN), entry("a", f"a@{DOMAIN}", f"y@{DOMAIN}")]
+    run = await story.ask("preview")
+    told = run["skipped"]["exception_unmatched"]
+    assert [(one["name"], one["address"]) for one in told["examples"]] == [("Ann", ""), (f"x@{DOMAIN}",) * 2]
+    assert "ID-000001" in told["examples"][0]["detail"]
+    # The one that was left out is the only entry that was.
+    assert (told["count"], run["counts"]["skipped"]) == (2, 1)
+    # What was not read whole does not tell what is missing.
+    story.source.report = {"problems": ("size_limit: 3",)}
+    assert "exception_unmatched" not in (await story.ask("preview"))["skipped"]
 
 
 @pytest.mark.spec("S14")

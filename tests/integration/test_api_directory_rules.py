@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from tests.servers.api import api, place, prepared, running_api  # noqa: F401 - fixtures
+from tests.servers.directory import put_user
 
 
 @pytest.fixture
@@ -40,6 +41,18 @@ async def test_exceptions_are_added_shown_changed_and_removed(api, customer):
     events = [one["data"] for one in await api.events("SettingsChanged")]
     actions = [event["action"] for event in events if event["resource"] == "directory-exception"]
     assert actions == ["created", "created", "updated", "updated", "deleted"]
+
+
+@pytest.mark.spec("S12")
+async def test_an_exception_without_a_label_goes_by_the_name_of_the_user_who_is_here(api, customer):
+    path = f"{customer}/directory/exceptions"
+    await put_user(api, customer, "ann@acme.com", external_id="42", first_name="Ann", last_name="Lee")
+    await put_user(api, customer, "desk@acme.com", external_id="43", first_name="", last_name="")
+    for body, label in (
+        ({"external_id": "42"}, "Ann Lee"), ({"external_id": "43"}, "desk@acme.com"), ({"external_id": "44"}, ""),
+        ({"external_id": "42", "kind": "group", "label": "hers"}, "hers"),
+    ):  # fmt: skip
+        assert (await api.post(path, {"kind": "user"} | body, expect=201)).json()["label"] == label
 
 
 @pytest.mark.spec("S12")

@@ -23,6 +23,7 @@ from postern_sync.applying.application import Application, CustomerGone
 from postern_sync.ending import Ending
 from postern_sync.people import loading
 from postern_sync.people.store import PeopleStore
+from postern_sync.planning.exceptions import note_unmatched
 from postern_sync.planning.reconcile import reconcile
 from postern_sync.plans.store import PlanStore
 from postern_sync.plans.storing import Planned, Planner
@@ -136,6 +137,8 @@ class Engine:
         proof = prove(report, directory["last_good"], directory["provider"], scope, directory.get("doubt"), asked)
         rules = rules_of(customer, directory, await people.domains(), exceptions, await people.additions(), proof)
         counts = await asyncio.to_thread(reconcile, workspace, rules)
+        if proof.is_complete:
+            await asyncio.to_thread(note_unmatched, workspace, exceptions)
         return Planned(report, proof, counts, directory, scope, parts, now)
 
 

@@ -41,7 +41,10 @@ async def list_exceptions(tenant: Reader, listing: Annotated[ExceptionList, Quer
     responses=answers(404, 409),
 )
 async def add_exception(tenant: Writer, body: NewException, response: Response) -> DirectoryException:
-    """From the next run on. What that run would remove for it is held for approval."""
+    """From the next run on. What that run would remove for it is held for approval.
+
+    An exception that fits nothing in the directory stands among `skipped` of the run, as `exception_unmatched`.
+    """
     document = await Exceptions(tenant).add(body)
     response.headers["Location"] = f"/v1/customers/{tenant.customer_id}/directory/exceptions/{document['_id']}"
     set_etag(response, document)

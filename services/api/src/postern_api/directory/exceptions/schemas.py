@@ -23,7 +23,11 @@ class NewException(Input):
         None, description="The directory's own id of a user or group, as `entries` shows it.", examples=[EXAMPLE_ENTRY]
     )
     address: AddressText | None = Field(None, description="For an alias: the address.", examples=[None])
-    label: Line = Field("", description="What people know it by.", examples=["Ann Lee"])
+    label: Line = Field(
+        "",
+        description="What people know it by; left out, the name of the user or group that is here.",
+        examples=["Ann Lee"],
+    )
 
 
 class ExceptionPatch(Patch):

@@ -46,7 +46,7 @@ class Exceptions:
             "_id": new_id("dsx"),
             "kind": body.kind,
             **_target(body.kind, body.external_id, body.address),
-            "label": body.label,
+            "label": await self._label(body),
             "created_at": self._resources.now(),
             "created_by": self._tenant.principal.id,
             "version": 1,
@@ -65,6 +65,11 @@ class Exceptions:
         except DuplicateKey:
             raise await self._exists(document) from None
         return document
+
+    async def _label(self, body: NewException) -> str:
+        if body.label or body.external_id is None:
+            return body.label
+        return await self._store.name_of(body.external_id)
 
     async def change(self, exception_id: str, body: ExceptionPatch, condition: IfMatch) -> Document:
         """Apply a merge patch."""

@@ -15,6 +15,7 @@ class ExceptionStore:
 
     def __init__(self, mongo: Mongo, scope: TenantScope) -> None:
         self._exceptions = mongo.collection(Collections.DIRECTORY_EXCEPTIONS, scope)
+        self._users = mongo.collection(Collections.USERS, scope)
 
     @property
     def collection(self) -> Scoped:
@@ -24,6 +25,14 @@ class ExceptionStore:
     async def get(self, exception_id: str, session: Session | None = None) -> Document | None:
         """One exception."""
         return await self._exceptions.find_one({"_id": exception_id}, session=session)
+
+    async def name_of(self, external_id: str) -> str:
+        """What a user or group of the directory who is here is known by; empty where none is."""
+        wanted = {"email": 1, "first_name": 1, "last_name": 1}
+        found = await self._users.find_one({"external_id": external_id}, projection=wanted)
+        if found is None:
+            return ""
+        return f"{found['first_name']} {found['last_name']}".strip() or str(found["email"])
 
     async def like(self, document: Mapping[str, Any]) -> Document | None:
         """The exception for the same thing."""

@@ -108,6 +108,38 @@ async def test_a_run_that_is_cancelled_in_the_midst_changes_nothing_and_the_next
     assert (last["state"], last["counts"]["flagged"], last["counts"]["added"]) == ("completed", 1, 1)
 
 
+@pytest.mark.spec("L4", "S17")
+@pytest.mark.parametrize("kind", ["sync", "preview"])
+async def test_nothing_is_asked_for_once_a_run_is_called_off(behind, agent, directory, kind):
+    run_id = await behind.ask(kind)
+    async with working(behind.worker().work()) as run:
+        await eventually_async(behind.staged_round)
+        await behind.stored.set(RUNS, run_id, cancel_requested=True)
+        await run
+    assert (await behind.run(run_id))["state"] == "cancelled"
+    assert (await agent.once(), directory.reads) == (False, 0)
+
+
+@pytest.mark.spec("L4", "S17")
+async def test_pages_of_a_run_that_is_called_off_are_forgotten_and_no_more_are_taken(behind, agent, directory):
+    sent = agent.server.put_page
+
+    async def cancel(*page):
+        await sent(*page)
+        await behind.stored.set(RUNS, run_id, cancel_requested=True)
+        await run
+        assert await behind.staged() == [0, 0]
+        await sent(*page)
+
+    agent.server.put_page = cancel
+    run_id = await behind.ask()
+    async with working(behind.worker().work()) as run:
+        await eventually_async(behind.staged_round)
+        assert await agent.once() is False
+    assert (await behind.run(run_id))["state"] == "cancelled"
+    assert (await behind.staged(), await behind.users()) == ([0, 0], {})
+
+
 @pytest.mark.spec("L4")
 async def test_an_agent_that_says_nothing_ends_the_run_and_changes_nothing(behind, agent, place):
     await behind.sync_with(agent)

@@ -54,6 +54,9 @@ class Behind(SyncStory):
     async def has_four_pages(self):
         return (await self.staged())[1] >= 4
 
+    async def staged_round(self):
+        return (await self.staged())[0] == 1
+
     async def staged(self):
         return [len(await self.stored.all(name)) for name in (Collections.AGENT_ROUNDS, Collections.AGENT_PAGES)]
 

@@ -13,6 +13,7 @@ from prometheus_client import Counter, Histogram
 from postern_common import outbox
 from postern_common.events import Event, SyncCompleted, SyncFailed, SyncHeld, SyncIncomplete
 from postern_common.mongo import Mongo, Session
+from postern_sync.agent_rounds.store import AgentStore
 from postern_sync.plans.store import PLAN_OLD, PlanStore
 from postern_sync.plans.waiting import WaitingPlans
 from postern_sync.runs.documents import PLAN_STALE, SERVICE, ended
@@ -66,9 +67,11 @@ class Ending:
         """End a run that did not do its work, or only a part of it."""
         now = await self._mongo.server_time()
         plan = PlanStore(self._mongo, lease.customer_id, lease.run_id)
+        agents = AgentStore(self._mongo, lease.customer_id)
         fields = ended(state, now, reason[:MAX_REASON])
 
         async def work(session: Session) -> Mapping[str, Any]:
+            await agents.withdraw(lease.run_id, session)
             if lease.run["kind"] == "preview":
                 return fields
             event = SyncFailed(customer_id=lease.customer_id, run_id=lease.run_id, reason=reason[:MAX_REASON])

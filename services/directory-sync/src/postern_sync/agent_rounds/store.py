@@ -97,6 +97,12 @@ class AgentStore:
         await self._rounds.delete_one({"_id": round_id})
         await self._pages.delete_many({"round_id": round_id})
 
+    async def withdraw(self, run_id: str, session: Session) -> None:
+        """Have no agent read for a run that ends, nor send what it has begun to."""
+        for found in await self._rounds.find({"run_id": run_id}, limit=100, projection={"_id": 1}, session=session):
+            await self._pages.delete_many({"round_id": found["_id"]}, session=session)
+            await self._rounds.delete_one({"_id": found["_id"]}, session=session)
+
     async def put_question(self, kind: str, settings: Document, query: Document, lasts: timedelta) -> str:
         """Ask the agent something; the question's id."""
         now, question_id = await self.now(), new_id("req")

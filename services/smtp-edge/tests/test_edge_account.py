@@ -8,7 +8,7 @@ import pytest
 from postern_common.documents import RecipientState
 from postern_edge.outbound.account import TOLD_APART, events_of, steps_of
 from postern_edge.outbound.attempt import IN_ONE_TRANSACTION, attempt
-from postern_edge.outbound.servers import LeftOut, Servers
+from postern_edge.outbound.servers import ForCustomer, LeftOut
 from postern_edge.outbound.transaction import Addressee, Parcel
 from postern_edge.rules.classify import Outcome, outcome
 from postern_edge.rules.conclusion import Change, Conclusion
@@ -41,7 +41,7 @@ def test_a_server_with_another_word_for_each_of_500_recipients_fills_no_trace():
 
 
 async def tried(hops, *rest):
-    return await attempt(cast(Servers, hops), *rest)
+    return await attempt(cast(ForCustomer, hops), *rest)
 
 
 class Hops:

@@ -26,7 +26,7 @@ from postern_edge.messages import Entry, Lease, Terms
 from postern_edge.outbound.attempt import attempt
 from postern_edge.outbound.parcels import addressee, parcel_of
 from postern_edge.outbound.router import Router
-from postern_edge.outbound.servers import Servers
+from postern_edge.outbound.servers import ForCustomer, Servers
 from postern_edge.outbound.transaction import Parcel
 from postern_edge.publisher import EventPublisher
 from postern_edge.queue import Queue
@@ -246,10 +246,11 @@ class Delivery:
             self._leases.check(entry.message_id)
             return given
 
+        lent = ForCustomer(self._servers, entry.document["customer_id"])
         for servers, places in routes.items():
             recipients = [(index, addressee(entry, index)) for index in places]
             try:
-                tried += await attempt(self._servers, servers, parcel, recipients)
+                tried += await attempt(lent, servers, parcel, recipients)
             except (Exception, asyncio.CancelledError) as error:
                 # Forgetting what other servers took would deliver it twice. Recipients without a result stay due.
                 if not tried:

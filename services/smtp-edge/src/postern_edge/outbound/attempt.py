@@ -15,7 +15,7 @@ from typing import Final
 import structlog
 
 from postern_edge.adapters.smtp import Unusable
-from postern_edge.outbound.servers import LeftOut, Servers
+from postern_edge.outbound.servers import ForCustomer, LeftOut
 from postern_edge.outbound.transaction import Addressee, Exchange, Parcel, exchange
 from postern_edge.rules.classify import Answer, Stage, is_servers_fault
 from postern_edge.rules.conclusion import Tried
@@ -44,7 +44,7 @@ class _Open:
 
 
 async def attempt(
-    servers: Servers, choice: Sequence[Server], parcel: Provide, recipients: Sequence[tuple[int, Addressee]]
+    servers: ForCustomer, choice: Sequence[Server], parcel: Provide, recipients: Sequence[tuple[int, Addressee]]
 ) -> list[Tried]:
     """Try to deliver to all `recipients` (with their places in the message); one result for each.
 
@@ -66,7 +66,7 @@ async def attempt(
 
 
 async def _offer(
-    servers: Servers, choice: Sequence[Server], parcel: Provide, left: list[_Open], settled: list[Tried]
+    servers: ForCustomer, choice: Sequence[Server], parcel: Provide, left: list[_Open], settled: list[Tried]
 ) -> None:
     """Offer the message to one server after the other; who is settled moves from `left` to `settled`."""
     for server in in_order(choice, random.shuffle):
@@ -98,7 +98,7 @@ def _hear_of_absence(left: Sequence[_Open], server: Server) -> None:
             one.hear(Tried(one.index, ALL_LEFT_OUT, server.label))
 
 
-async def _exchange(servers: Servers, server: Server, parcel: Provide, addressees: Sequence[Addressee]) -> Exchange:
+async def _exchange(servers: ForCustomer, server: Server, parcel: Provide, addressees: Sequence[Addressee]) -> Exchange:
     """One transaction; a connection that had gone stale is replaced, once, without a word."""
     was_used = False
     try:

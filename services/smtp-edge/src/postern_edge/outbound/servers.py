@@ -11,7 +11,7 @@ else the message waits (CASES 60).
 import asyncio
 import random
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
@@ -23,13 +23,17 @@ from postern_common.errors import Temporary
 from postern_common.netguard import NetGuard
 from postern_edge.adapters.resolver import NoSuchName, Resolver
 from postern_edge.adapters.smtp import Connection, Timeouts, Unusable
+from postern_edge.outbound.gates import Gate, Shares
 from postern_edge.rules import breaker
 from postern_edge.rules.breaker import Breaker
 from postern_edge.rules.classify import Answer, Stage
+from postern_edge.rules.pace import SLOW_SECONDS, Pace, allowed, is_slow
 from postern_edge.rules.route import Server
 
 CLEAR_SECONDS: Final = 3600.0  # how long a server whose TLS failed is reached in clear before TLS is tried again
 MAX_USES: Final = 100  # transactions on one connection
+LOOK_SECONDS: Final = 1.0
+TOO_SLOW: Final = Answer(Stage.CONNECT, 0, "the mail server did not answer in 5 seconds, and others wait")
 FORGET_AFTER_SECONDS: Final = 900.0  # longer than any pause of the breaker
 
 log = structlog.get_logger(__name__)
@@ -57,17 +61,21 @@ class _Idle:
     uses: int
 
 
-@dataclass(slots=True)
 class _Hop:
     """One server, as (host, port, tls)."""
 
-    slots: asyncio.Semaphore
-    breaker: Breaker = field(default_factory=Breaker)
-    idle: list[_Idle] = field(default_factory=list)
-    clear_until: float = 0.0
-    waiting: int = 0
-    users: int = 0  # in line or at work: it is not forgotten meanwhile
-    used_at: float = 0.0
+    def __init__(self, policy: Policy) -> None:
+        self.breaker = Breaker()
+        self.pace = Pace()
+        self.idle: list[_Idle] = []
+        self.clear_until = 0.0
+        self.users = 0  # in line or at work: it is not forgotten meanwhile
+        self.used_at = 0.0
+        self.gate = Gate(lambda: allowed(self.pace, policy.per_server))
+
+    def is_in_doubt(self, now: float) -> bool:
+        """Whether it did not take anything lately, or not quickly."""
+        return self.breaker.failures > 0 or is_slow(self.pace, now)
 
 
 class LeftOut(Exception):
@@ -83,7 +91,7 @@ class Servers:
         self._guard = guard
         self._now = now
         self._hops: dict[Server, _Hop] = {}
-        self._total = asyncio.Semaphore(policy.total)
+        self._shares = Shares(policy.total)
 
     def is_left_out(self, server: Server) -> bool:
         """Whether the breaker keeps attempts away."""
@@ -93,35 +101,35 @@ class Servers:
     def waiting(self, server: Server) -> int:
         """How many deliveries stand in line for a server."""
         hop = self._hops.get(server)
-        return 0 if hop is None else hop.waiting
+        return 0 if hop is None else hop.gate.waiting
 
     @asynccontextmanager
-    async def use(self, server: Server, *, fresh: bool = False) -> AsyncIterator[Connection]:
+    async def use(self, server: Server, customer_id: str, *, fresh: bool = False) -> AsyncIterator[Connection]:
         """A connection for one transaction; kept afterwards if it is clean. Raises `Unusable`, `LeftOut`."""
-        hop = self._hops.setdefault(server, _Hop(asyncio.Semaphore(self._policy.per_server)))
+        loop = asyncio.get_running_loop()
+        hop = self._hops.get(server)
+        if hop is None:
+            hop = self._hops[server] = _Hop(self._policy)
         hop.users += 1
         try:
-            await self._stand_in_line(hop)
-            try:
-                async with self._total:  # after the server's own line, so that a slow server holds up nobody else
-                    taken = None if fresh else self._take_idle(hop)
+            # The server's own line first, so that a slow server holds up nobody else.
+            async with (
+                hop.gate.passed(),
+                self._shares.taken(customer_id, in_doubt=hop.is_in_doubt(loop.time())),
+            ):
+                taken = None if fresh else self._take_idle(hop)
+                began = hop.pace.begin(loop.time())
+                try:
                     if taken is None:
                         taken = _Idle(await self._open(server, hop), 0.0, 0)
                     async with self._lent(hop, taken) as connection:
                         yield connection
-            finally:
-                hop.slots.release()
+                    hop.pace.succeeded(loop.time() - began)
+                finally:
+                    hop.pace.end(began)
         finally:
             hop.users -= 1
-            hop.used_at = asyncio.get_running_loop().time()
-
-    @staticmethod
-    async def _stand_in_line(hop: _Hop) -> None:
-        hop.waiting += 1
-        try:
-            await hop.slots.acquire()
-        finally:
-            hop.waiting -= 1
+            hop.used_at = loop.time()
 
     @asynccontextmanager
     async def _lent(self, hop: _Hop, taken: _Idle) -> AsyncIterator[Connection]:
@@ -168,7 +176,7 @@ class Servers:
             raise LeftOut
         hop.breaker = breaker.attempted(hop.breaker, now)
         try:
-            connection = await self._reach(server, hop)
+            connection = await self._reach_in_time(server, hop)
         except Unusable as error:
             self._failed(hop, error)
             raise
@@ -180,6 +188,25 @@ class Servers:
         hop.breaker = breaker.failed(before, self._now())
         if hop.breaker.open_until is not None and before.open_until is None:
             log.warning("next_hop_left_out", reason=str(error))
+
+    async def _reach_in_time(self, server: Server, hop: _Hop) -> Connection:
+        """A server in doubt has less time while others wait for its place."""
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        if not hop.is_in_doubt(began):
+            return await self._reach(server, hop)
+        reaching = loop.create_task(self._reach(server, hop))
+        try:
+            while not (await asyncio.wait({reaching}, timeout=LOOK_SECONDS))[0]:
+                if self._shares.is_crowded and loop.time() - began > SLOW_SECONDS:
+                    raise Unusable(TOO_SLOW)
+            return reaching.result()
+        finally:
+            if not reaching.done():
+                reaching.cancel()
+                await asyncio.wait({reaching})
+                if not reaching.cancelled() and reaching.exception() is None:
+                    reaching.result().close()
 
     async def _reach(self, server: Server, hop: _Hop) -> Connection:
         loop = asyncio.get_running_loop()
@@ -239,3 +266,19 @@ class Servers:
         for hop in self._hops.values():
             hop.idle = []
         await asyncio.gather(*(connection.quit() for connection in idle))
+
+
+@dataclass(frozen=True, slots=True)
+class ForCustomer:
+    """The servers as one customer's deliveries use them."""
+
+    servers: Servers
+    customer_id: str
+
+    def is_left_out(self, server: Server) -> bool:
+        """Whether the breaker keeps attempts away."""
+        return self.servers.is_left_out(server)
+
+    def use(self, server: Server, *, fresh: bool = False) -> AbstractAsyncContextManager[Connection]:
+        """See `Servers.use`."""
+        return self.servers.use(server, self.customer_id, fresh=fresh)

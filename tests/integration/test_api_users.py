@@ -9,6 +9,8 @@ from postern_common.documents import Collections
 from postern_common.mongo import PLATFORM
 from postern_deletion.delays.batches import Delays
 from tests.servers.api import api, place, prepared  # noqa: F401 - fixtures
+from tests.servers.directory import ldap, put_user, set_up, settings
+from tests.servers.stored import Stored
 
 
 @pytest.fixture
@@ -180,6 +182,45 @@ async def test_a_patch_changes_what_it_names_and_moves_addresses(api, customer):
     await api.patch(path, {"first_name": None}, expect=422)
     await api.patch(path, {"source": "ldap"}, expect=422)
     assert (await api.get(path, expect=200)).json() == moved
+
+
+@pytest.mark.spec("S2", "S3", "U2")
+async def test_what_a_directory_has_of_its_users_is_not_changed_here(api, customer):
+    await set_up(api, customer)
+    common = {"external_id": "42", "directory_state": "present", "notes": "x"}
+    user = await put_user(api, customer, "ann@acme.com", aliases=("a@acme.com",), **common)
+    stored = [{"address": "a@acme.com", "key": "a@acme.com", "source": "ldap"}]
+    await Stored(api.mongo).set(Collections.USERS, user["_id"], aliases=stored)
+    path = f"{customer}/users/{user['_id']}"
+    for changes, pointer in (
+        ({"first_name": "Eve"}, "/first_name"), ({"mobile": "1"}, "/mobile"), ({"notes": ""}, "/notes"),
+        ({"email": "eve@acme.com"}, "/email"), ({"email": "a@acme.com", "aliases": ["ann@acme.com"]}, "/email"),
+        ({"aliases": []}, "/aliases"), ({"notes": "x", "department": "Sales"}, "/department"),
+    ):  # fmt: skip
+        refused = (await api.patch(path, changes, expect=409)).json()
+        assert (refused["code"], refused["errors"][0]["pointer"]) == ("directory-has-it", pointer)
+    # What the directory has said already, and what it does not know of.
+    mine = {"first_name": "Ann", "email": "ann@acme.com", "aliases": ["a@acme.com", "b@acme.com"]}
+    changed = (await api.patch(path, mine | {"settings": {"filtering": {"spam": "off"}}}, expect=200)).json()
+    assert (changed["aliases"], changed["settings"]["filtering"]["spam"]) == (["a@acme.com", "b@acme.com"], "off")
+    await api.patch(path, {"aliases": ["a@acme.com"]}, expect=200)
+    unread = settings(ldap=ldap(attributes={"notes": ""}))
+    await api.put(f"{customer}/directory", unread, expect=200)
+    await api.patch(path, {"notes": "ours"}, expect=200)
+    # Nothing puts back what is said of somebody who is gone, or while synchronisation is off.
+    await api.patch(path, {"mobile": "1"}, expect=409)
+    await Stored(api.mongo).set(Collections.USERS, user["_id"], directory_state="absent")
+    await api.patch(path, {"mobile": "1"}, expect=200)
+    await Stored(api.mongo).set(Collections.USERS, user["_id"], directory_state="present")
+    await api.delete(f"{customer}/directory", expect=204)
+    await api.patch(path, {"mobile": "2"}, expect=200)
+
+
+@pytest.mark.spec("S3")
+async def test_users_by_hand_are_changed_here_though_a_directory_supplements_them(api, customer):
+    await set_up(api, customer)
+    user = await put_user(api, customer, "ann@acme.com", source="manual", directory_state="present")
+    await api.patch(f"{customer}/users/{user['_id']}", {"mobile": "1"}, expect=200)
 
 
 @pytest.mark.spec("X1")

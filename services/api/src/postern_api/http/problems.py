@@ -32,6 +32,7 @@ MAX_POINTER: Final = 300
 TITLES: Final[dict[str, str]] = {
     "addition-exists": "The addition is there already",
     "address-taken": "The address is in use",
+    "agent-exists": "An agent has this name already",
     "body-too-large": "The request is too large",
     "confirmation-required": "The consequences must be confirmed",
     "csrf-failed": "The request did not prove that it comes from the portal",
@@ -39,6 +40,7 @@ TITLES: Final[dict[str, str]] = {
     "customer-suspended": "The customer is suspended",
     "default-site": "The default site is needed",
     "deletion-too-soon": "The deletion would come too soon",
+    "directory-has-it": "The directory has it",
     "directory-not-configured": "No directory is set up",
     "directory-off": "Synchronisation is switched off",
     "directory-unreadable": "The directory cannot be read",

@@ -53,7 +53,11 @@ async def get_user(tenant: Reader, user_id: UserId, response: Response) -> User:
 async def patch_user(
     tenant: Writer, user_id: UserId, body: UserPatch, condition: Condition, response: Response
 ) -> User:
-    """Apply a merge patch. Users of a directory get its values again with the next synchronisation."""
+    """Apply a merge patch.
+
+    409 `directory-has-it` for names, phones, notes, the primary address and aliases that the directory, which is read
+    and has the user, would put back with the next run. Aliases by hand, the site and the settings are changed here.
+    """
     document = await Users(tenant).change(user_id, body, condition)
     set_etag(response, document)
     return await shown_one(tenant, document)

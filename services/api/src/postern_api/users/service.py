@@ -4,11 +4,13 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Final, TypeVar
 
 from postern_api.customers.store import CustomerStore
+from postern_api.directory.settings.store import DirectoryStore
 from postern_api.http.etag import IfMatch, stale
 from postern_api.http.pagination import Order
 from postern_api.http.problems import conflict, invalid, not_found
 from postern_api.tenancy import Tenant
 from postern_api.users.addresses import Addresses
+from postern_api.users.owned import DIRECTORY_SOURCES, check_owned
 from postern_api.users.schemas import SORTS, NewUser, UserList, UserPatch
 from postern_api.users.store import UserStore, containing, primarily_in
 from postern_common.addresses import parse_address, parse_domain
@@ -29,6 +31,7 @@ class Users:
         self._tenant = tenant
         self._resources = tenant.resources
         self._store = UserStore(tenant.resources.mongo, tenant.scope)
+        self._directories = DirectoryStore(tenant.resources.mongo, tenant.scope)
 
     async def page(self, listing: UserList) -> tuple[list[Document], str | None]:
         """A page of them."""
@@ -114,6 +117,8 @@ class Users:
         changes = body.changes()
         fields = sorted(changes)
         addresses = self._patched_addresses(changes, present)
+        if present["source"] in DIRECTORY_SOURCES:
+            check_owned(await self._directories.get(), present, changes)
         for part, values in changes.pop("settings", {}).items():
             changes |= {f"settings.{part}.{name}": value for name, value in values.items()}
         if not changes:

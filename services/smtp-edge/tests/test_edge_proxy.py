@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from postern_edge.inbound.connect import ConnectionLimits
+from postern_edge.inbound.proxy_header import V2_LONGEST, BadHeader, Client, header_end, parse
 from postern_edge.limits import Limits
-from postern_edge.rules.proxy_header import V2_LONGEST, BadHeader, Client, header_end, parse
 from tests.servers.edge_fakes import edge_listener
 
 MESSAGE = b"Subject: hi\r\n\r\nbody\r\n.\r\n"

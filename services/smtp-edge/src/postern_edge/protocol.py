@@ -34,11 +34,11 @@ from postern_edge.connection import (
     Connection,
 )
 from postern_edge.inbound.data import Intake
+from postern_edge.inbound.proxy_header import BadHeader, header_end, parse
 from postern_edge.interfaces import TlsInfo
 from postern_edge.limits import COMMAND_FLOOD, COMMAND_LINE, READ_AHEAD
 from postern_edge.port import Port
 from postern_edge.replies import Reply
-from postern_edge.rules.proxy_header import BadHeader, header_end, parse
 from postern_edge.session import EdgeEnvelope, EdgeSession
 
 log = structlog.get_logger(__name__)

@@ -1,0 +1,74 @@
+"""What is held, what a waiting plan means for others, and what an old plan may still do."""
+
+from datetime import timedelta
+
+import pytest
+
+from postern_common import deletions
+from postern_sync.applying import application
+from tests.servers.sync_source import DIRECTORIES, entry, people, story  # noqa: F401
+
+
+@pytest.mark.spec("S16")
+async def test_back_at_the_old_filter_those_whom_another_one_added_are_held(story):
+    story.source.entries = people(40, story.domain)
+    await story.sync()
+    directory = await story.directory()
+    await story.stored.set(DIRECTORIES, directory["_id"], ldap=directory["ldap"] | {"user_filter": "(mail=*)"})
+    story.source.entries = people(39, story.domain, 1) + people(2, story.domain, 100)
+    assert (await story.sync())["held"] == {"flag": 1}
+    await story.stored.set(DIRECTORIES, directory["_id"], ldap=directory["ldap"])
+    story.source.entries = people(40, story.domain)
+    run = await story.sync()
+    assert (run["state"], run["held"], run["proof"]["holds"]) == ("held", {"flag": 2}, ["filter"])
+    approved = await story.sync("approval", approves=run["_id"], approved_hash=run["plan_hash"])
+    assert (approved["state"], approved["counts"]["flagged"]) == ("completed", 2)
+    assert (await story.directory())["asked_since"] == []
+
+
+@pytest.mark.spec("S16", "X1")
+async def test_a_plan_that_the_guard_holds_confirms_those_who_were_flagged_before_it(story):
+    story.source.entries = people(40, story.domain)
+    await story.sync()
+    story.source.entries = people(38, story.domain)
+    await story.sync()
+    story.source.entries = people(30, story.domain)
+    run = await story.sync()
+    [user] = [found for email, found in (await story.users()).items() if email.startswith("u000039")]
+    directory = await story.directory()
+    assert (run["state"], directory["last_good"]["run_id"] == run["_id"]) == ("held", False)
+    later = directory["confirmed_at"] + timedelta(hours=11)
+    assert deletions.pause(user, directory, later) is None
+    assert deletions.pause(user, directory, later + timedelta(hours=2)) == "directory_unread"
+    await story.stored.set(DIRECTORIES, directory["_id"], include_hidden=False, confirmed_at=None)
+    assert (await story.sync())["proof"]["holds"] == ["filter", "guard"]
+    assert (await story.directory())["confirmed_at"] is None, "another question confirms nobody"
+
+
+@pytest.mark.spec("S16")
+async def test_what_an_old_plan_takes_away_is_left_to_the_next_run(story, monkeypatch):
+    story.source.entries = people(40, story.domain)
+    await story.sync()
+    good = (await story.directory())["last_good"]
+    story.source.entries = people(38, story.domain) + people(1, story.domain, 100)
+    with monkeypatch.context() as patched:
+        patched.setattr(application, "OLD", timedelta(seconds=-1))
+        run = await story.sync()
+    assert (run["state"], run["counts"]["added"], run["counts"]["flagged"]) == ("incomplete", 1, 0)
+    assert "interrupted" in run["reason"]
+    assert (await story.directory())["last_good"] == good
+    assert (await story.sync())["counts"]["flagged"] == 2
+
+
+@pytest.mark.spec("S15", "S16")
+async def test_the_same_controller_that_was_believed_can_have_its_plan_approved(story):
+    story.source.entries = people(40, story.domain)
+    story.source.report = {"invocation_id": "dc1", "usn": 5}
+    await story.sync()
+    story.source.report = {"invocation_id": "dc2", "usn": 5}
+    story.source.entries = people(30, story.domain)
+    assert (await story.sync())["state"] == "incomplete"
+    run = await story.sync()
+    assert (run["state"], run["held"]) == ("held", {"flag": 10})
+    approved = await story.sync("approval", approves=run["_id"], approved_hash=run["plan_hash"])
+    assert (approved["state"], approved["counts"]["flagged"]) == ("completed", 10)

@@ -257,6 +257,19 @@ async def test_a_customer_has_so_many_agents_at_most(place):
         assert names == ["two", "one"]
 
 
+@pytest.mark.spec("L4")
+async def test_agents_of_a_customer_have_names_of_their_own_whatever_the_case(api):
+    customer = await api.customer()
+    made, _ = await enrolled(api, customer, "Straße, Vienna")
+    for name in ("Straße, Vienna", " STRASSE, vienna "):
+        refused = (await api.post(f"{customer}/directory/agents", {"name": name}, expect=409)).json()
+        assert (refused["code"], refused["errors"][0]["pointer"]) == ("agent-exists", "/name")
+        assert (refused["existing"]["id"], "code" in refused["existing"]) == (made["id"], False)
+    await enrolled(api, await api.customer(), "Straße, Vienna")
+    await api.delete(f"{customer}/directory/agents/{made['id']}", expect=204)
+    await enrolled(api, customer, "strasse, vienna")
+
+
 def hostile(kind):
     """A page of some MiB that says little and would cost hundreds of times as much."""
     if kind == "wrong items":

@@ -16,7 +16,10 @@ EXAMPLE_QUESTION: Final = "req_0192f0c1a8b47c3e9d215b7f10aa3c73"
 class NewAgent(Input):
     """An agent to be."""
 
-    name: RequiredLine = Field(description="Where it runs, for people.", examples=["server room, Vienna"])
+    name: RequiredLine = Field(
+        description="Where it runs, for people. No other agent of the customer has this name, in whatever case.",
+        examples=["server room, Vienna"],
+    )
 
 
 class Agent(Output):
@@ -35,7 +38,10 @@ class Agent(Output):
     token_expires_at: datetime | None = Field(
         description="When its token ends, unless it is renewed: agents do that by themselves.", examples=[EXAMPLE_TIME]
     )
-    last_seen_at: datetime | None = Field(description="When it called last.", examples=[EXAMPLE_TIME])
+    last_seen_at: datetime | None = Field(
+        description="When it called last, noted every 20 seconds at most: of several calls within that time the first.",
+        examples=[EXAMPLE_TIME],
+    )
     version: str | None = Field(description="The version that it runs.", examples=["0.1.0"])
     created_at: datetime = Field(description="When it was added.", examples=[EXAMPLE_TIME])
     created_by: str = Field(description="By whom.", examples=["adm_0192f0c1a8b47c3e9d215b7f10aa3c61"])

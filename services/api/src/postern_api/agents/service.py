@@ -1,20 +1,20 @@
 """Agents added, enrolled, given new tokens, and revoked (SPEC L4). Of codes and tokens only hashes are stored."""
 
 import secrets
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, Final, Literal
 
 import structlog
 
 from postern_api.agents.door import CODE_PREFIX, TOKEN_PREFIX, Agent
 from postern_api.agents.rounds.store import RoundStore
-from postern_api.agents.schemas import SORTS, AgentList, AgentToken, Enrolment, NewAgent
+from postern_api.agents.schemas import SORTS, AgentList, AgentToken, Enrolment, NewAgent, to_agent
 from postern_api.agents.store import AgentAccess, AgentStore
 from postern_api.auth.keys import digest
 from postern_api.customers.store import CustomerStore
 from postern_api.http.etag import IfMatch
 from postern_api.http.pagination import Order
-from postern_api.http.problems import limit_reached, not_found, unauthorized
+from postern_api.http.problems import Problem, conflict, limit_reached, not_found, unauthorized
 from postern_api.resources import Resources
 from postern_api.tenancy import Tenant
 from postern_common.events import SettingsChanged
@@ -71,7 +71,12 @@ class Agents:
         async def work(session: Session) -> None:
             if await CustomerStore(self._resources.mongo).lock(self._tenant.customer_id, session) is None:
                 raise not_found()
-            if await self._store.has(limit := self._resources.settings.api_max_agents, session):
+            limit = self._resources.settings.api_max_agents
+            others = await self._store.all(limit, session)
+            for other in others:
+                if other["name"].casefold() == body.name.casefold():
+                    raise _exists(other, now)
+            if len(others) >= limit:
                 raise limit_reached("agents", limit)
             await self._store.insert(document, session)
             await self._resources.emit(session, self._changed(document["_id"], "created"))
@@ -96,6 +101,11 @@ class Agents:
         return SettingsChanged(
             customer_id=self._tenant.customer_id, resource="directory-agent", resource_id=agent_id, action=action
         )
+
+
+def _exists(other: Document, now: datetime) -> Problem:
+    message = "An agent has this name already. Choose another one, or remove that agent first."
+    return conflict("agent-exists", message, pointer="/name", existing=to_agent(other, now).model_dump(mode="json"))
 
 
 def _new_token() -> str:

@@ -25,9 +25,9 @@ class AgentStore:
         """One agent."""
         return await self._agents.find_one({"_id": agent_id})
 
-    async def has(self, count: int, session: Session) -> bool:
-        """Whether there are that many."""
-        return await self._agents.count({}, limit=count, session=session) >= count
+    async def all(self, most: int, session: Session) -> list[Document]:
+        """All of them, as far as there are `most`."""
+        return await self._agents.find({}, limit=most, session=session)
 
     async def insert(self, document: Document, session: Session) -> None:
         """Keep a new one."""

@@ -80,9 +80,11 @@ async def test_a_body_that_does_not_come_is_not_waited_for(api, monkeypatch):
 
 
 async def test_an_answer_to_many_mistakes_is_short(api):
-    answer = await api.post("/v1/auth/sign-in", {f"{'x' * 500}{n}": 1 for n in range(1000)}, token=None, expect=422)
-    assert len(answer.json()["errors"]) == 50
-    assert len(answer.content) < 50_000
+    for mistakes, told in ((90, 50), (1000, 1)):
+        body = {f"{'x' * 500}{n}": 1 for n in range(mistakes)}
+        answer = await api.post("/v1/auth/sign-in", body, token=None, expect=422)
+        assert len(answer.json()["errors"]) == told
+        assert len(answer.content) < 50_000
 
 
 async def test_searches_for_what_no_pattern_takes_are_refused(api):

@@ -96,6 +96,14 @@ async def test_a_mistake_in_ldap_settings_names_its_field(api, field, value):
     assert await api.all("directories") == []
 
 
+@pytest.mark.spec("L1")
+@pytest.mark.parametrize(("host", "says_port"), [("127.0.0.9:8389", True), ("[::1]:389", True), ("a:b", False)])
+async def test_a_host_with_a_port_is_told_where_the_port_goes(api, host, says_port):
+    problem = await refused(api, await api.customer(), "/ldap/host", ldap=ldap(host=host))
+    assert (problem["code"], problem["title"]) == ("invalid-host", "Not a host")
+    assert ("`port`" in problem["detail"]) is says_port
+
+
 @pytest.mark.spec("L1", "S6")
 async def test_other_mistakes_are_named_too(api):
     customer = await api.customer()

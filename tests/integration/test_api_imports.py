@@ -288,6 +288,18 @@ def workbook(rows):
 
 
 @pytest.mark.spec("U3")
+async def test_what_is_no_file_of_users_is_refused_with_what_it_is(api, customer):
+    nothing = (await api.post(f"{customer}/imports", expect=415)).json()
+    assert "JSON" not in nothing["title"]
+    assert "text/csv" in nothing["detail"]
+    files = {"file": ("users.xlsx", b"email,first_name\r\nann@acme.com,Ann\r\n", "application/octet-stream")}
+    token = {"Authorization": "Bearer the-platform-token-of-these-tests"}
+    named = await api.client.post(f"{customer}/imports", files=files, headers=token)
+    assert named.status_code == 422
+    assert named.json()["detail"].startswith("This is no XLSX workbook")
+
+
+@pytest.mark.spec("U3")
 async def test_a_workbook_is_taken_as_form_and_numbers_are_text(api, customer):
     data = workbook([["E-mail", "Mobile", "First name"], ["ann@acme.com", 447700900000, "Zoë"], [None, None], ["b"]])
     files = {"file": ("Users März.xlsx", data, "application/octet-stream")}

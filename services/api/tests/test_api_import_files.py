@@ -190,6 +190,13 @@ def test_other_kinds_of_files_are_named(head, reason):
 
 
 @pytest.mark.spec("U3")
+def test_text_that_is_named_as_a_workbook_is_refused_with_that():
+    assert kind_of(b"email\r\nann@acme.com", "Users.csv") == "text"
+    with pytest.raises(Rejected, match="no XLSX workbook, although"):
+        kind_of(b"email\r\nann@acme.com", "Users.XLSX")
+
+
+@pytest.mark.spec("U3")
 def test_a_workbook_is_read_as_rows_of_text():
     table = Table(WorkbookSource(io.BytesIO(workbook_of([["email", "mobile"], [], ["x@d.com", "'+44 7"]]))))
     (row,) = list(table.rows())

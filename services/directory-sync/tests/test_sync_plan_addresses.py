@@ -194,6 +194,13 @@ def test_values_that_are_no_addresses_are_reported_and_cost_the_user_nothing_els
     assert told == {("cn=ann", "smtp:not an address"), ("cn=bob", "x")}
 
 
+@pytest.mark.spec("S17", "L3")
+@pytest.mark.parametrize("is_known", [False, True])
+def test_who_has_no_address_is_told_with_what_stands_in_its_place(is_known):
+    found = plan([entry("ann", "", faults=("ann at demo.test",))], [user("ann")] if is_known else [])
+    assert [skip.detail for skip in found.skips if skip.reason == "no_address"] == ["ann at demo.test"]
+
+
 @pytest.mark.spec("U4", "S16")
 def test_a_long_chain_of_refused_addresses_leaves_everybody_their_own():
     count = 15

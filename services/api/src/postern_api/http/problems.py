@@ -58,6 +58,7 @@ TITLES: Final[dict[str, str]] = {
     "invalid-address": "Not an address",
     "invalid-cursor": "Not a cursor of this list",
     "invalid-domain": "Not a domain that can be added",
+    "invalid-host": "Not a host",
     "invalid-request": "The request has mistakes",
     "licence-limit": "All licences are in use",
     "limit-reached": "There are as many as there may be",
@@ -75,7 +76,7 @@ TITLES: Final[dict[str, str]] = {
     "temporarily-unavailable": "Try again in a moment",
     "too-many-servers": "Too many servers",
     "unauthorized": "Sign-in is needed",
-    "unsupported-media-type": "JSON is needed",
+    "unsupported-media-type": "This kind of body is not taken",
     "wrong-state": "The state does not allow this",
 }
 

@@ -70,13 +70,13 @@ class Imports:
         async for chunk in _chunks(sent.pieces):
             head = head or chunk[:HEAD_BYTES]
             if not number:
-                kind_of(head)
+                kind_of(head, sent.name)
             await self._store.add_chunk(import_id, number, chunk, now + KEPT)
             octets, number = octets + len(chunk), number + 1
         document: Document = {
             "_id": import_id,
             "name": "".join(char for char in sent.name if char.isprintable())[:MAX_NAME],
-            "kind": kind_of(head),
+            "kind": kind_of(head, sent.name),
             "existing": sent.existing,
             "state": ImportState.REVIEWING.value,
             "reason": None,

@@ -15,6 +15,7 @@ from postern_common.netguard import NetGuard
 
 # RFC 1123 2.1: labels of letters, digits and hyphens; a single label is a name of the local network.
 _LABELS: Final = re.compile(r"(?=.{1,253}$)(?!-)[a-z0-9-]{1,63}(?<!-)(?:\.(?!-)[a-z0-9-]{1,63}(?<!-))*")
+_WITH_PORT: Final = re.compile(r"(?:[^:\[\]]+|\[[^\]]*\]):[0-9]{1,5}")
 _NUMBER: Final = re.compile(r"[0-9]+|0x[0-9a-f]*")
 
 
@@ -47,5 +48,6 @@ def _name(name: str, pointer: str) -> str:
     ascii_name = name.lower() if name.isascii() else parse_domain(name, pointer=pointer).ascii
     # Some resolvers read a last label in digits, decimal or hexadecimal, as an IPv4 address.
     if not _LABELS.fullmatch(ascii_name) or _NUMBER.fullmatch(ascii_name.rsplit(".", 1)[-1]):
-        raise Rejected("invalid-host", "This is neither an IP address nor a host name.", pointer=pointer)
+        hint = " The port goes into `port`." if _WITH_PORT.fullmatch(ascii_name) else ""
+        raise Rejected("invalid-host", f"This is neither an IP address nor a host name.{hint}", pointer=pointer)
     return ascii_name

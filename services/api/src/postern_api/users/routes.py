@@ -90,7 +90,11 @@ async def flag_user(
     "/{id}/unflag", operation_id="users_unflag", summary="Call a deletion off", responses=answers(404, 409, 412)
 )
 async def unflag_user(tenant: Writer, user_id: UserId, response: Response) -> User:
-    """Everything is as it was."""
+    """Everything is as it was.
+
+    Somebody whom the directory does not have is flagged again by its next run. To keep them, `ignore` them instead:
+    `POST …/directory/conflicts/actions`.
+    """
     document = await Deletions(tenant).unflag(user_id)
     set_etag(response, document)
     return await shown_one(tenant, document)

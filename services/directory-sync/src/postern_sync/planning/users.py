@@ -8,7 +8,7 @@ from postern_sync.planning.output import Output
 from postern_sync.rules.changes import Addresses, Change, change_of
 from postern_sync.rules.entries import Entry, StoredUser, SyncRules
 from postern_sync.rules.plan import PlanItem
-from postern_sync.rules.standing import FOUND_WITHOUT_PRIMARY, directory_state, flag_reason
+from postern_sync.rules.standing import FOUND_WITHOUT_PRIMARY, NO_ADDRESS, directory_state, flag_reason
 from postern_sync.workspace import BATCH, Workspace, read_entry, read_user
 
 FAULT: Final = "unusable_value"
@@ -44,7 +44,12 @@ def plan_joined(workspace: Workspace, rules: SyncRules, output: Output) -> None:
         _update(output, entry, user, change)
         _report_faults(output, entry)
         if found in FOUND_WITHOUT_PRIMARY:
-            output.skip(found, entry)
+            output.skip(found, entry, detail=_instead(found, entry))
+
+
+def _instead(found: str, entry: Entry) -> str:
+    """What stands there in place of an address."""
+    return ", ".join(entry.faults) if found == NO_ADDRESS else ""
 
 
 def _report_faults(output: Output, entry: Entry) -> None:
@@ -187,7 +192,7 @@ def report_out(workspace: Workspace, output: Output) -> None:
         if found in from_conflict:
             output.leave_out(entry, found)
         elif found not in FOUND_WITHOUT_PRIMARY or not _is_joined(workspace, entry.id):
-            output.skip(found, entry)
+            output.skip(found, entry, detail=_instead(found, entry))
 
 
 def _is_joined(workspace: Workspace, entry_id: str) -> bool:

@@ -41,8 +41,10 @@ def refused(message: str) -> Rejected:
     return Rejected("import-unreadable", message, pointer="/file")
 
 
-def kind_of(head: bytes) -> Literal["text", "workbook"]:
-    """Whether the file is text or an XLSX workbook, by its first octets; refuses what is neither."""
+def kind_of(head: bytes, name: str = "") -> Literal["text", "workbook"]:
+    """Whether the file is text or an XLSX workbook, by its first octets; refuses what is neither, and text whose name
+    says that it is a workbook.
+    """
     if not head.strip():
         raise refused("The file is empty.")
     if head.startswith(_OLE):
@@ -58,6 +60,8 @@ def kind_of(head: bytes) -> Literal["text", "workbook"]:
         and _unmarked_utf16(head) is None
     ):
         raise refused("This is neither text nor an XLSX workbook.")
+    if name.strip().lower().endswith(".xlsx"):
+        raise refused("This is no XLSX workbook, although its name says so. If it is text, name it .csv.")
     return "text"
 
 

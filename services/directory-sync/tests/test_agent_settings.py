@@ -1,12 +1,14 @@
 """The agent's own settings: checked before it starts, and told in words of whoever wrote them."""
 
+from typing import cast
+
 import pytest
 import structlog.testing
 
 from postern_sync.agent.__main__ import main
 from postern_sync.agent.config import ConfigFault, LdapConfig, load, write_secret
 from postern_sync.agent.directory import Directory
-from postern_sync.source import SourceFailed
+from postern_sync.source import Reading, SourceFailed
 
 WHOLE = {
     "preset": "openldap", "base_dn": "dc=test", "user_filter": "", "group_filter": "", "attributes": {},
@@ -92,7 +94,7 @@ async def test_a_password_that_others_may_read_is_told_by_the_log_and_not_to_the
     directory = Directory(LdapConfig(host="localhost", user="cn=reader", password_file=tmp_path / "password"))
     directory.check()
     (tmp_path / "password").chmod(0o644)
-    for ask in (directory.read(WHOLE, None), directory.answer("test", WHOLE, {})):
+    for ask in (directory.read(WHOLE, cast(Reading, None)), directory.answer("test", WHOLE, {})):
         with structlog.testing.capture_logs() as logs, pytest.raises(SourceFailed) as failed:
             await ask
         told = {"event": "settings_unusable", "log_level": "error", "reason": f"{tmp_path}/password: {READABLE}"}

@@ -106,12 +106,11 @@ def _split(url: str, schemes: AbstractSet[str], otherwise: str) -> SplitResult:
         raise ValueError(otherwise)
     try:
         found = urlsplit(url)
-        is_whole = bool(found.hostname) and found.port != 0 and re.search(r"[\s\\]", url) is None
+        if found.hostname and found.port != 0 and re.search(r"[\s\\]", url) is None:
+            return found
     except ValueError:  # a port or an address that is none
-        is_whole = False
-    if not is_whole:
-        raise ValueError("must have a host, and a port from 1 to 65535 if any")
-    return found
+        pass
+    raise ValueError("must have a host, and a port from 1 to 65535 if any")
 
 
 def load(path: Path) -> AgentConfig:

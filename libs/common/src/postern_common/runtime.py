@@ -140,6 +140,8 @@ class Runtime:
 
     async def _drain(self) -> None:
         self.draining = True
+        if not self._failed:
+            await asyncio.sleep(self._settings.drain_notice_seconds)
         log.info("draining", seconds=self._settings.drain_seconds)
         began = time.monotonic()
         try:

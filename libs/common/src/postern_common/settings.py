@@ -81,6 +81,13 @@ class CommonSettings(BaseSettings):
     drain_seconds: float = Field(
         30.0, ge=0, le=3600, description="How long a stopping service waits for work under way."
     )
+    drain_notice_seconds: float = Field(
+        0.0,
+        ge=0,
+        le=600,
+        description="How long a stopping service says by `/readyz` that it stops, and works on as before: for load "
+        "balancers that ask. Not needed where the platform waits itself.",
+    )
     test_clock: Path | None = Field(None, description="File of seconds to add to the time; refused in production.")
 
     @field_validator("allow_networks", mode="before")

@@ -14,8 +14,7 @@ from postern_common import outbox
 from postern_common.events import Event, SyncCompleted, SyncFailed, SyncHeld, SyncIncomplete
 from postern_common.mongo import Mongo, Session
 from postern_sync.agent_rounds.store import AgentStore
-from postern_sync.plans.store import PLAN_OLD, PlanStore
-from postern_sync.plans.waiting import WaitingPlans
+from postern_sync.plans.store import PLAN_OLD, PlanStore, WaitingPlans
 from postern_sync.runs.documents import PLAN_STALE, SERVICE, ended
 from postern_sync.runs.lease import Lease
 from postern_sync.schedule.store import DirectoryStore

@@ -48,4 +48,4 @@ def _has(directory: Mapping[str, Any], name: str) -> bool:
     """Whether the field is read; an empty name of an attribute says that the directory has no such thing."""
     if directory["provider"] == "entra":
         return name not in _NOT_OF_ENTRA
-    return (directory["ldap"] or {}).get("attributes", {}).get(name) != ""
+    return bool(directory["ldap"]["attributes"].get(name) != "")

@@ -77,3 +77,31 @@ class PlanStore:
     async def count_done(self) -> int:
         """How many items need no more work."""
         return await self._items.count({"run_id": self._run_id, "state": {"$in": ["applied", "stale", "failed"]}})
+
+
+class WaitingPlans:
+    """The plans of one customer that wait for a decision: what becomes of them when a later run ends (ADR 0008).
+
+    Only the newest one can be approved, so that no other goes on saying that it waits. Previews change nothing, and so
+    neither does their end.
+    """
+
+    def __init__(self, mongo: Mongo, customer_id: str) -> None:
+        self._runs = mongo.collection(Collections.SYNC_RUNS, TenantScope(customer_id))
+
+    async def settle(self, run: Document, session: Session) -> None:
+        """`run` has applied its plan: the one that it approves is approved, older ones are replaced."""
+        if run["approves"] is not None:
+            approved = {"$set": {"approved_by": run["_id"]}, "$inc": {"version": 1}}
+            await self._runs.update_one({"_id": run["approves"]}, approved, session=session)
+            await self._end({"_id": run["approves"]}, {"state": "approved"}, session)
+        await self._end({"_id": {"$lt": run["_id"]}}, {"state": "superseded", "superseded_by": run["_id"]}, session)
+
+    async def outdate(self, approval: Document, session: Session) -> None:
+        """The approval found that the plan comes out differently now."""
+        outdated = {"state": "superseded", "superseded_by": approval["_id"]}
+        await self._end({"_id": approval["approves"]}, outdated, session)
+
+    async def _end(self, which: Document, fields: Document, session: Session) -> None:
+        change = {"$set": fields, "$inc": {"version": 1}}
+        await self._runs.update_many({**which, "state": "held"}, change, session=session)

@@ -3,12 +3,14 @@
 import asyncio
 import gzip
 import json
+import threading
 import tracemalloc
 import zlib
 from datetime import timedelta
 
 import pytest
 
+from postern_api.agents.rounds.schemas import SentPage
 from postern_api.settings import MEBIBYTE
 from postern_common.documents import Collections
 from postern_common.ids import new_id
@@ -364,3 +366,24 @@ async def test_a_round_that_no_run_waits_for_takes_no_more_pages(api):
     await put_page(api, token, round_id, 0, b"{}")
     with api.later(minutes=2):
         await put_page(api, token, round_id, 1, b"{}", expect=409)
+
+
+@pytest.mark.spec("L4")
+async def test_others_are_answered_while_a_page_is_looked_at_and_its_faults_are_told(api, monkeypatch):
+    _, token = await enrolled(api, customer := await api.customer())
+    round_id, answered, check = await begun(api, customer, token), threading.Event(), SentPage.model_validate
+
+    def slow(body):
+        assert answered.wait(10)
+        return check(body)
+
+    monkeypatch.setattr(SentPage, "model_validate", slow)
+    page = json.dumps({"entries": [ENTRY, ENTRY | {"is_disabled": "no", "password": "x"}]}).encode()
+    sending = asyncio.create_task(put_page(api, token, round_id, 0, page, expect=422))
+    await asyncio.sleep(0.2)
+    await api.get("/v1/me")
+    answered.set()
+    faults = (await sending).json()["errors"]
+    assert [fault["pointer"] for fault in faults] == ["/entries/1/is_disabled", "/entries/1/password"]
+    await put_page(api, token, round_id, 0, b"[]", expect=422)
+    await put_page(api, token, round_id, 0, json.dumps({"entries": [ENTRY]}).encode())

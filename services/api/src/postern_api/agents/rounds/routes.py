@@ -1,8 +1,11 @@
 """/v1/agent: what agents call. Their token leads to their own customer and nowhere else."""
 
+import asyncio
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Path, Query, Request
+from fastapi.exceptions import RequestValidationError
+from pydantic import ValidationError, WrapValidator
 
 from postern_api.agents.door import Agent, AgentRoute, agent
 from postern_api.agents.rounds.schemas import (
@@ -29,6 +32,8 @@ QuestionId = Annotated[
 ]
 MAX_PAGES: Final = 1_000_000
 PageNumber = Annotated[int, Path(alias="n", ge=0, lt=MAX_PAGES, description="The page's number, from 0.", examples=[0])]
+# Described as a page, and checked by the route itself.
+UncheckedPage = Annotated[SentPage, WrapValidator(lambda value, _check: value)]
 _OPTIONS: Final[dict[str, Any]] = {"openapi_extra": BY_AGENT}
 
 
@@ -72,12 +77,21 @@ async def put_page(
     round_id: RoundId,
     number: PageNumber,
     query: Annotated[PageQuery, Query()],
-    body: SentPage,
+    body: UncheckedPage,
     request: Request,
 ) -> None:
     """Pages come in order, packed with gzip. The same page may be sent again; another one of its number is refused."""
     sent = Body(await request.body(), getattr(request.state, "packed", None))
-    await Rounds(caller).put_page(round_id, number, query.upload_id, body, sent)
+    await Rounds(caller).put_page(round_id, number, query.upload_id, await _checked(body), sent)
+
+
+async def _checked(body: Any) -> SentPage:
+    """A page whose thousands of values are looked at beside the loop, so that other requests go on meanwhile."""
+    try:
+        return await asyncio.to_thread(SentPage.model_validate, body)
+    except ValidationError as error:
+        faults = error.errors(include_url=False, include_input=False)
+        raise RequestValidationError([{**fault, "loc": ("body", *fault["loc"])} for fault in faults]) from None
 
 
 @router.post(

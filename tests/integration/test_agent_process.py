@@ -254,3 +254,22 @@ async def test_the_proxy_of_the_settings_is_taken_and_none_of_the_environment(ap
     status, _, said = await run(config, "once")
     assert status == 69
     assert f"the proxy 127.0.0.1:{port} refuses connections" in said
+
+
+@pytest.mark.spec("L4", "T2")
+@pytest.mark.timeout(120)
+async def test_a_server_on_this_machine_is_asked_without_tls_with_a_warning(api, tmp_path):
+    made = (await api.post(f"{await api.customer()}/directory/agents", {"name": "here"}, expect=201)).json()
+    server = http_server(create_app(api.resources), "127.0.0.1", 0)
+    task = asyncio.create_task(server.serve())
+    await eventually_async(lambda: server.started)
+    port = server.servers[0].sockets[0].getsockname()[1]
+    config = tmp_path / "config.toml"
+    text = f'url = "http://127.0.0.1:{port}"\nstate_dir = "{tmp_path}/agent"\n[ldap]\nhost = "localhost"\n'
+    await asyncio.to_thread(config.write_text, text)
+    status, said, warning = await run(config, "enrol", told=made["code"] + "\n")
+    assert (status, said, "not encrypted" in warning) == (0, f"enrolled as {made['id']}\n", True), warning
+    status, said, log = await run(config, "once")
+    assert (status, said, "server_without_tls" in log) == (0, "nothing was asked for\n", True), log
+    server.should_exit = True
+    await task

@@ -89,6 +89,16 @@ def test_a_token_that_cannot_be_one_is_told_at_the_start(config, capsys, token):
 
 
 @pytest.mark.spec("L4")
+def test_a_command_that_is_broken_off_says_nothing_more(config, capsys, monkeypatch):
+    def interrupt():
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("sys.stdin.readline", interrupt, raising=False)
+    assert main(["--config", str(config), "enrol"]) == 130
+    assert "Traceback" not in capsys.readouterr().err
+
+
+@pytest.mark.spec("L4")
 async def test_a_password_that_others_may_read_is_told_by_the_log_and_not_to_the_server(tmp_path):
     write_secret(tmp_path / "password", "very secret")
     directory = Directory(LdapConfig(host="localhost", user="cn=reader", password_file=tmp_path / "password"))
@@ -114,6 +124,8 @@ URL = 'url = "https://postern.example.com"\n'
         ('url = "ftp://postern.example.com"\n' + LDAP, "url: must begin with https://"),
         ('url = "https://p.example.com/api"\n' + LDAP, "url: must be scheme, host and port alone, such as "),
         ('url = "https://p.example.com:99999"\n' + LDAP, "url: must have a host, and a port from 1 to 65535 if any"),
+        ('url = "https://[::1]x"\n' + LDAP, "url: must have a host, and a port from 1 to 65535 if any"),
+        ('url = "https://\uff0e"\n' + LDAP, "url: must have a host, and a port from 1 to 65535 if any"),
         ("url = 5\n" + LDAP, "url: must be text, in quotes"),
         ("url = https://p.example.com\n" + LDAP, "it is no TOML: Invalid value (at line 1, column 7); texts stand in "),
         (URL + 'urll = "x"\n' + LDAP, "urll: unknown setting"),
@@ -132,7 +144,7 @@ URL = 'url = "https://postern.example.com"\n'
 )
 def test_each_setting_that_is_wrong_is_told_in_plain_words(tmp_path, text, words):
     file = tmp_path / "config.toml"
-    file.write_text(text)
+    file.write_text(text, encoding="utf-8")
     with pytest.raises(ConfigFault) as fault:
         load(file)
     assert str(fault.value).startswith(f"{file}: {words}")
@@ -156,7 +168,8 @@ def test_this_machine_alone_is_asked_without_tls_and_that_is_told(config, url, c
     [
         "http://postern.example.com", "http://localhost.example.com", "http://127.0.0.1.example.com", "http://10.0.0.1",
         "http://127.0.0.1@example.com", "http://127.0.0.1:80@example.com", "http://example.com#@127.0.0.1",
-        "http://127.0.0.1\\\\@example.com", "http://127.0.0.2", "http://0.0.0.0", 'http://localhost"\nproxy = "http://p',
+        "http://127.0.0.1\\\\@example.com", "http://127.0.0.2", "http://0.0.0.0", "http://[::1]x", "http://127.1",
+        'http://localhost"\nproxy = "http://p',
     ],
 )  # fmt: skip
 def test_no_other_server_is_asked_without_tls(config, url):

@@ -29,6 +29,7 @@ EX_UNAVAILABLE: Final = 69
 EX_IOERR: Final = 74
 EX_NOPERM: Final = 77
 EX_CONFIG: Final = 78
+INTERRUPTED: Final = 130  # as a shell tells of Ctrl-C
 TOKEN: Final = "token"  # noqa: S105 - a file's name
 PLAIN: Final = "the connection to the server is not encrypted; whoever works on this machine may read it, tokens too"
 REVOKED: Final = "the server does not know this agent any more: add it anew and enrol it"
@@ -52,6 +53,8 @@ def main(arguments: list[str] | None = None) -> int:
     except (Unreachable, Refused) as error:
         print(f"postern-sync-agent: {error}", file=sys.stderr)
         return EX_UNAVAILABLE
+    except KeyboardInterrupt:
+        return INTERRUPTED
 
 
 def _carried_out(options: argparse.Namespace, config: AgentConfig) -> int:

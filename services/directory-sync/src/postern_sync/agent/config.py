@@ -7,8 +7,8 @@ import tomllib
 from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import Final, Literal, Self
-from urllib.parse import SplitResult, urlsplit
 
+import httpx2
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from postern_sync.agent.wording import fault_of
@@ -18,6 +18,7 @@ DEFAULT_STATE: Final = Path("/var/lib/postern-sync-agent")
 NO_CERTIFICATES: Final = "it holds no certificates that can be read; PEM is expected"
 # The machine itself, by names that no resolver is asked for. What goes there crosses no network.
 LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
+MAX_PORT: Final = 65_535
 _FINGERPRINT: Final = re.compile(r"[0-9a-f]{64}")
 _OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
 
@@ -33,7 +34,7 @@ class LdapConfig(BaseModel):
 
     host: str = Field(min_length=1)
     second_host: str | None = None
-    port: int | None = Field(None, ge=1, le=65535)
+    port: int | None = Field(None, ge=1, le=MAX_PORT)
     security: Literal["ldaps", "starttls", "none"] = "ldaps"
     ca_file: Path | None = None
     fingerprint: str | None = None
@@ -74,9 +75,9 @@ class AgentConfig(BaseModel):
     @classmethod
     def _check_url(cls, value: str) -> str:
         found = _split(value, {"https", "http"}, "must begin with https://")
-        if found.scheme == "http" and found.hostname not in LOOPBACK:
+        if found.scheme == "http" and found.host not in LOOPBACK:
             raise ValueError("must begin with https://; http:// is taken for this machine alone, such as 127.0.0.1")
-        if found.path not in {"", "/"} or found.query or found.fragment or "@" in found.netloc:
+        if found.path != "/" or found.query or found.fragment or found.userinfo:
             raise ValueError("must be scheme, host and port alone, such as https://postern.example.com")
         return value
 
@@ -97,18 +98,19 @@ class AgentConfig(BaseModel):
     @property
     def is_plain(self) -> bool:
         """Whether the server is asked without TLS, on this machine."""
-        return urlsplit(self.url).scheme == "http"
+        return httpx2.URL(self.url).scheme == "http"
 
 
-def _split(url: str, schemes: AbstractSet[str], otherwise: str) -> SplitResult:
-    """A URL taken apart. Raises `ValueError` in words for people."""
-    if url.partition("://")[0].lower() not in schemes or "://" not in url:
+def _split(url: str, schemes: AbstractSet[str], otherwise: str) -> httpx2.URL:
+    """A URL, as what connects there understands it. Raises `ValueError` in words for people."""
+    scheme, mark, _ = url.partition("://")
+    if not mark or scheme.lower() not in schemes:
         raise ValueError(otherwise)
     try:
-        found = urlsplit(url)
-        if found.hostname and found.port != 0 and re.search(r"[\s\\]", url) is None:
+        found = httpx2.URL(url)
+        if found.host and 0 < (found.port or 1) <= MAX_PORT and re.search(r"[\s\\]", url) is None:
             return found
-    except ValueError:  # a port or an address that is none
+    except (httpx2.InvalidURL, ValueError):  # a port, an address or a name that is none
         pass
     raise ValueError("must have a host, and a port from 1 to 65535 if any")
 

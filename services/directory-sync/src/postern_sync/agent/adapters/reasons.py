@@ -4,7 +4,6 @@ import socket
 import ssl
 from collections.abc import Iterator
 from typing import Any, Final
-from urllib.parse import SplitResult, urlsplit
 
 import httpx2
 
@@ -21,9 +20,11 @@ class Peer:
     """The server as people know it, and the proxy that leads there."""
 
     def __init__(self, url: str, proxy: str | None) -> None:
-        self.server = _address(urlsplit(url))
-        self._proxy = None if proxy is None else f"the proxy {_address(urlsplit(proxy))}"
-        self._secured = f"{self.server}, or {self._proxy}" if proxy and proxy.startswith("https") else self.server
+        self.server = _address(httpx2.URL(url))
+        self._proxy = None if proxy is None else f"the proxy {_address(httpx2.URL(proxy))}"
+        self._secured = (
+            f"{self.server}, or {self._proxy}" if proxy and httpx2.URL(proxy).scheme == "https" else self.server
+        )
 
     @property
     def first(self) -> str:
@@ -82,10 +83,10 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
         seen += [cause for cause in (*nearer, found.__cause__ or found.__context__) if cause and cause not in seen]
 
 
-def _address(url: SplitResult) -> str:
+def _address(url: httpx2.URL) -> str:
     """Host and port, without an account that may stand before them."""
-    host = url.hostname or ""
-    return f"{f'[{host}]' if ':' in host else host}:{url.port or _PORTS[url.scheme]}"
+    host = f"[{url.host}]" if ":" in url.host else url.host
+    return f"{host}:{url.port or _PORTS[url.scheme]}"
 
 
 def _line(text: str) -> str:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from postern_sync.rules.entries import Addition, StoredAlias
+from postern_sync.rules.entries import Addition, StoredAlias, StoredDeleted
 from tests.servers.sync_model import applied, box, entry, plan, rules, user
 
 
@@ -86,6 +86,14 @@ def test_an_alias_handed_over_is_one_transaction_and_no_removal():
     assert len({item.group for item in found.items}) == 1
     after = applied([user("ann", None, "sales"), user("bob")], found.items)
     assert [alias.mailbox.key for alias in after["usr_bob"].aliases] == ["sales@demo.test"]
+
+
+@pytest.mark.spec("U4", "S15")
+def test_an_address_that_goes_to_somebody_who_comes_back_is_one_transaction():
+    kept = [StoredDeleted("usr_bob", "user", "bob", None, "bob@demo.test")]
+    found = plan([entry("ann"), entry("bob", None, "sales")], [user("ann", None, "sales")], deleted=kept)
+    assert {item.action for item in found.items} == {"update", "restore"}
+    assert len({item.group for item in found.items}) == 1
 
 
 @pytest.mark.spec("U4")

@@ -303,6 +303,7 @@ async def test_the_trace_is_filtered_and_shows_no_more_than_it_should(api):
     one = (await api.get(f"{customer}/messages/msg_0", expect=200)).json()
     assert set(one) == {
         "id", "queue_id", "message_id", "direction", "sender", "recipients", "subject", "size", "received_at", "steps",
+        "queue", "due_at", "expires_at",
     }  # fmt: skip
     assert set(one["recipients"][0]) == {"address", "state", "reply", "next_hop", "next_attempt_at"}
     await api.get(f"{customer}/messages/msg_9", expect=404)
@@ -331,6 +332,8 @@ def message(number, state, at):
         "received_at": at,
         "version": 1,
         "state": "done",
+        "due_at": None,
+        "expires_at": at + timedelta(days=5),
         "pending_events": [],
         "steps": [{"at": at, "actor": "smtp-edge", "what": "accepted", "detail": "from 192.0.2.1"}],
     }

@@ -348,7 +348,7 @@ class MessageDocument(TypedDict):
     """A message and its delivery. Owner: smtp-edge. `due_at` is the earliest attempt that is left; `lease_until` keeps
     other workers off. `pending_events` are envelopes not yet published (the message path's outbox, DESIGN 3);
     `dispatch` tells that there are any. The body stands apart, under the same id. `delete_at` is set when the message
-    is done, by its customer's retention (SPEC R13): what waits or is held is never removed by time.
+    is done, by its customer's retention (SPEC R13), never before. `order` is what an operator has an edge do to it.
     """
 
     _id: str
@@ -381,6 +381,7 @@ class MessageDocument(TypedDict):
     dispatch_after: datetime | None
     pending_events: list[dict[str, Any]]
     delete_at: datetime | None
+    order: NotRequired[dict[str, Any]]
     version: int
 
 

@@ -213,6 +213,7 @@ STORED: Final[dict[Collections, Stored]] = {
         True,
         (
             Index((("due_at", 1),), where={"state": "queued"}),
+            Index((("customer_id", 1), ("due_at", 1)), where={"state": "held"}),
             Index((("dispatch_after", 1),), where={"dispatch": "pending"}),
             Index((("customer_id", 1), ("_id", 1))),
             Index((("delete_at", 1),), expire_after=NOW),

@@ -32,6 +32,7 @@ from postern_edge.publisher import EventPublisher
 from postern_edge.queue import Queue
 from postern_edge.rules.classify import Answer, Stage
 from postern_edge.rules.conclusion import OPEN_STATES, Tried
+from postern_edge.rules.orders import ordered
 from postern_edge.rules.route import Server
 from postern_edge.settlement import LONGEST_PAUSE_SECONDS, Settlement
 
@@ -197,7 +198,7 @@ class Delivery:
     async def _deliver(self, entry: Entry) -> None:
         due = self._due(entry.document)
         try:
-            tried = await self._try(entry, due)
+            tried = ordered(entry.document) or await self._try(entry, due)
         except Temporary as error:
             log.warning("attempt_put_off", message_id=entry.message_id, reason=error.reason)
             await self._put_back(entry.message_id)

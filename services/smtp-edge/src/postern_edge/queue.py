@@ -189,7 +189,7 @@ class Queue:
         log.warning("result_not_merged", message_id=result.message_id)
 
     async def _look(self, message_id: str, session: Session | None = None) -> Document | None:
-        fields = dict.fromkeys(("recipients", "version", "due_at", "lease_owner", "state"), 1)
+        fields = dict.fromkeys(("recipients", "version", "due_at", "lease_owner", "state", "order"), 1)
         return await self._messages.find_one({"_id": message_id}, projection=fields, session=session)
 
     def _news(self, result: Result, found: Document) -> list[Change]:
@@ -219,6 +219,8 @@ class Queue:
             if (by_index[index].state if index in by_index else recipient["state"]) in OPEN_STATES
         ]
         due = min((moment for moment in still_due if moment is not None), default=None)
+        if due is not None and found.get("order") is not None:
+            due = self.time.now()  # what an operator decided during the attempt is done at once
         if due is None or found["lease_owner"] == self.owner:
             values |= {"lease_owner": None, "lease_until": None}
         return self._change(result, values, found["state"], due)

@@ -27,6 +27,7 @@ from postern_edge.publisher import EventPublisher
 from postern_edge.queue import Queue, Result
 from postern_edge.rules.conclusion import Conclusion, Tried, conclude
 from postern_edge.rules.dsn import Action
+from postern_edge.rules.orders import is_dropped
 
 LONGEST_PAUSE_SECONDS: Final = 15.0
 
@@ -98,7 +99,10 @@ class Settlement:
 
     def _conclude(self, entry: Entry, tried: Sequence[Tried]) -> Conclusion:
         now, draw = self._queue.time.now(), random.random()
-        return conclude(entry.document, tried, now=now, first_retry=self._first_retry, draw=draw)
+        concluded = conclude(entry.document, tried, now=now, first_retry=self._first_retry, draw=draw)
+        if is_dropped(entry.document):
+            concluded.failed.clear()
+        return concluded
 
     async def _build_notices(
         self, entry: Entry, conclusion: Conclusion, terms: Callable[[], Terms]

@@ -38,6 +38,7 @@ class Permission(StrEnum):
     DIRECTORY_READ = "directory:read"
     DIRECTORY_WRITE = "directory:write"
     MESSAGES_READ = "messages:read"
+    MESSAGES_WRITE = "messages:write"
     SELF_WRITE = "self:write"
 
     @property

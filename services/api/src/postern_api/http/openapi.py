@@ -52,8 +52,7 @@ POST takes an `Idempotency-Key`: a repetition within 24 hours gets the first ans
 
 GET paths answer HEAD too, with the same headers.
 
-Times are RFC 3339 in UTC, ids are opaque, unknown fields are refused. Actions on messages (retry, hold, release,
-bounce, drop) are not offered yet.
+Times are RFC 3339 in UTC, ids are opaque, unknown fields are refused.
 """
 
 TAGS: Final = [

@@ -50,6 +50,10 @@ def _conditions(listing: MessageList) -> list[Document]:
         found.append({"message_id": exactly(bare, f"<{bare}>")})
     if listing.queue_id is not None:
         found.append({"queue_id": listing.queue_id.strip()})
+    if listing.queue is not None:
+        found.append({"state": listing.queue})
+    if listing.next_hop is not None:
+        found.append({"recipients.next_hop": listing.next_hop.strip()})
     if listing.state is not None:
         found.append({"recipients.state": listing.state.value})
     received = _between(listing.from_, listing.to)

@@ -4,21 +4,17 @@ import os
 import re
 import stat
 import tomllib
-from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import Final, Literal, Self
 
-import httpx2
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from postern_sync.agent.adapters.urls import MAX_PORT, is_plain, proxy_url, server_url
 from postern_sync.agent.wording import fault_of
 
 DEFAULT_PATH: Final = Path("/etc/postern-sync-agent/config.toml")
 DEFAULT_STATE: Final = Path("/var/lib/postern-sync-agent")
 NO_CERTIFICATES: Final = "it holds no certificates that can be read; PEM is expected"
-# The machine itself, by names that no resolver is asked for. What goes there crosses no network.
-LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
-MAX_PORT: Final = 65_535
 _FINGERPRINT: Final = re.compile(r"[0-9a-f]{64}")
 _OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
 
@@ -74,19 +70,12 @@ class AgentConfig(BaseModel):
     @field_validator("url")
     @classmethod
     def _check_url(cls, value: str) -> str:
-        found = _split(value, {"https", "http"}, "must begin with https://")
-        if found.scheme == "http" and found.host not in LOOPBACK:
-            raise ValueError("must begin with https://; http:// is taken for this machine alone, such as 127.0.0.1")
-        if found.path != "/" or found.query or found.fragment or found.userinfo:
-            raise ValueError("must be scheme, host and port alone, such as https://postern.example.com")
-        return value
+        return server_url(value)
 
     @field_validator("proxy")
     @classmethod
     def _check_proxy(cls, value: str | None) -> str | None:
-        if value is not None:
-            _split(value, {"http", "https"}, "must begin with http:// or https://")
-        return value
+        return None if value is None else proxy_url(value)
 
     @model_validator(mode="after")
     def _check_way(self) -> Self:
@@ -98,21 +87,7 @@ class AgentConfig(BaseModel):
     @property
     def is_plain(self) -> bool:
         """Whether the server is asked without TLS, on this machine."""
-        return httpx2.URL(self.url).scheme == "http"
-
-
-def _split(url: str, schemes: AbstractSet[str], otherwise: str) -> httpx2.URL:
-    """A URL, as what connects there understands it. Raises `ValueError` in words for people."""
-    scheme, mark, _ = url.partition("://")
-    if not mark or scheme.lower() not in schemes:
-        raise ValueError(otherwise)
-    try:
-        found = httpx2.URL(url)
-        if found.host and 0 < (found.port or 1) <= MAX_PORT and re.search(r"[\s\\]", url) is None:
-            return found
-    except (httpx2.InvalidURL, ValueError):  # a port, an address or a name that is none
-        pass
-    raise ValueError("must have a host, and a port from 1 to 65535 if any")
+        return is_plain(self.url)
 
 
 def load(path: Path) -> AgentConfig:

@@ -118,6 +118,27 @@ def test_a_change_of_kind_counts_for_those_who_are_added_after_it(was, is_now, l
     assert len(writes.states["applied", None]) == 1 + left
 
 
+@pytest.mark.spec("T6", "S7")
+def test_a_list_is_added_where_more_licences_are_in_use_than_allowed():
+    new = [item(1, "add", email="1@x.test", kind="list", source="ldap")]
+    more = [item(2, "add", email="2@x.test", kind="user", source="ldap")]
+    writes = decide([new, more], found(free=-1))
+    assert writes.states == {("applied", None): ["run:1"], ("failed", "licence_limit"): ["run:2"]}
+
+
+@pytest.mark.spec("T6")
+@pytest.mark.parametrize(("taken", "expected"), [(True, "failed"), (False, "applied")])
+def test_a_licence_that_a_user_was_to_give_back_and_did_not_is_given_to_nobody(taken, expected):
+    there = found(user("a", "1@x.test") | {"kind": "user"}, free=0)
+    there.owners.update({"2@x.test": ""} if taken else {})
+    group = [
+        item(1, "add", email="3@x.test", kind="user", source="ldap"),
+        item(2, "update", "a", kind="shared", gain=["2@x.test"]),
+    ]
+    writes = decide([group], there)
+    assert {ids[0]: state for (state, _), ids in writes.states.items() if "run:1" in ids} == {"run:1": expected}
+
+
 @pytest.mark.spec("T6")
 def test_licences_are_given_in_the_plans_order_and_lists_need_none():
     groups = [

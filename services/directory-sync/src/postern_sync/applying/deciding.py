@@ -46,23 +46,43 @@ def _judge(people: list[Person], found: Found, free: int | None) -> int | None:
     """Find who cannot be changed, and whom that concerns in turn; how many licences are left."""
     for person in people:
         _check_version(person, found)
-        if person.fault is None and free is not None:
-            change = person.licences(found)
-            if person.is_new and change > free:
-                person.fail("failed", NO_LICENCE)
-            else:
-                free -= change
+    left = free
+    while True:  # each round fails somebody, so it ends
+        _refuse_taken(people, found)
+        if free is None:
+            break
+        left, beyond = _share_out(people, found, free)
+        if not beyond:
+            break
+        for person in beyond:
+            person.fail("failed", NO_LICENCE)
+    received = {box.key for person in people if person.fault is None for box in person.gained}
+    for person in people:
+        person.keep_unless(received)
+    return left
+
+
+def _refuse_taken(people: list[Person], found: Found) -> None:
     while True:
         given = {key for person in people if person.fault is None for key in person.lost}
         hit = [person for person in people if person.fault is None and _is_taken(person, given, found)]
         if not hit:
-            break
+            return
         for person in hit:
             person.fail("failed", ADDRESS_TAKEN)
-    received = {box.key for person in people if person.fault is None for box in person.gained}
-    for person in people:
-        person.keep_unless(received)
-    return free
+
+
+def _share_out(people: list[Person], found: Found, free: int) -> tuple[int, list[Person]]:
+    """How many licences are left, and for whom there is none: those who are here are counted before who is new."""
+    beyond: list[Person] = []
+    for person in sorted((person for person in people if person.fault is None), key=lambda person: person.is_new):
+        change = person.licences(found)
+        # More may be in use than are allowed; a list or a shared mailbox needs none all the same.
+        if person.is_new and change > max(free, 0):
+            beyond.append(person)
+        else:
+            free -= change
+    return free, beyond
 
 
 def _check_version(person: Person, found: Found) -> None:

@@ -1,5 +1,7 @@
 """Which stored user an object is where several could be it, and who of the new ones becomes a user."""
 
+import time
+
 import pytest
 
 from postern_sync.planning.reconcile import reconcile
@@ -101,3 +103,15 @@ def test_a_run_that_is_called_off_stops_while_it_plans():
     with pytest.raises(Cancelled):
         reconcile(workspace, rules())
     workspace.close()
+
+
+@pytest.mark.spec("S18", "E2")
+def test_a_directory_that_gives_everybody_the_same_immutable_identity_is_planned_by_address_in_time():
+    names = [f"{number:05d}" for number in range(10_000)]
+    entries = [entry(f"new{name}", name, immutable_id="same") for name in names]
+    stored = [user(name, immutable_id="same") for name in names[:5000]]
+    kept = [StoredDeleted(f"usr_{name}", "user", None, "same", f"{name}@demo.test") for name in names[5000:]]
+    began = time.process_time()
+    found = plan(entries, stored, deleted=kept, page=1000)
+    assert time.process_time() - began < 10  # by pairs it would be 100 million
+    assert (len(found.of("update")), len(found.of("restore")), len(found.items)) == (5000, 5000, 10_000)

@@ -20,12 +20,17 @@ INSERT OR IGNORE INTO joined
 SELECT e.id, s.id FROM entry e JOIN stored s ON s.external_id = e.id
 WHERE {_IS_GONE} = :is_gone AND {_FREE} ORDER BY e.id, s.id
 """  # noqa: S608 - our own constants
-# Only where one entry and one user have it: what is ambiguous is left to the address.
+# Only where one entry and one user have it: what is ambiguous is left to the address. Counted before they are joined,
+# since a directory may say the same of everybody.
 _BY_IMMUTABLE_ID: Final = f"""
 INSERT OR IGNORE INTO joined
-SELECT MIN(e.id), MIN(s.id) FROM entry e JOIN stored s ON s.immutable_id = e.immutable_id
-WHERE e.immutable_id IS NOT NULL AND {_IS_GONE} = :is_gone AND {_FREE}
-GROUP BY e.immutable_id HAVING COUNT(*) = 1
+SELECT one.id, other.id FROM
+(SELECT MIN(e.id) AS id, e.immutable_id AS immutable_id FROM entry e
+ WHERE e.immutable_id IS NOT NULL AND {_IS_GONE} = :is_gone AND e.id NOT IN (SELECT entry_id FROM joined)
+ GROUP BY e.immutable_id HAVING COUNT(*) = 1) one
+JOIN (SELECT MIN(s.id) AS id, s.immutable_id AS immutable_id FROM stored s
+      WHERE s.immutable_id IS NOT NULL AND s.id NOT IN (SELECT user_id FROM joined)
+      GROUP BY s.immutable_id HAVING COUNT(*) = 1) other ON other.immutable_id = one.immutable_id
 """  # noqa: S608 - our own constants
 # A list never becomes a person, nor a person a list, because of an address alone. A user who has an identity in a
 # directory is not joined to another one by a read that may have missed theirs, unless it tells that theirs is gone.

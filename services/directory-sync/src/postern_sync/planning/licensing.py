@@ -18,19 +18,24 @@ WHERE standing = 'in' AND kind = 'user' AND id NOT IN (SELECT entry_id FROM join
 """
 _UNADDED: Final = "SELECT data FROM entry WHERE id IN (SELECT entry_id FROM unadded) ORDER BY id"
 
-_NEW: Final = """
-entry e JOIN deleted d ON {same}
-WHERE e.standing = 'in' AND e.id NOT IN (SELECT entry_id FROM joined) AND e.id NOT IN (SELECT entry_id FROM unadded)
-  AND e.id NOT IN (SELECT entry_id FROM restoring) AND d.id NOT IN (SELECT user_id FROM restoring)
+_IS_NEW: Final = """
+(e.standing = 'in' AND e.id NOT IN (SELECT entry_id FROM joined) AND e.id NOT IN (SELECT entry_id FROM unadded)
+ AND e.id NOT IN (SELECT entry_id FROM restoring))
 """
+_NEW: Final = f"""
+entry e JOIN deleted d ON {{same}} WHERE {_IS_NEW} AND d.id NOT IN (SELECT user_id FROM restoring)
+"""  # noqa: S608 - our own constants
 _RESTORED_BY: Final = (
     f"""INSERT OR IGNORE INTO restoring
         SELECT e.id, MAX(d.id) FROM {_NEW.format(same="d.external_id = e.id")}
         GROUP BY e.id ORDER BY e.id""",  # noqa: S608 - our own constants
     # Only where one entry has it: what is ambiguous is left to the address.
     f"""INSERT OR IGNORE INTO restoring
-        SELECT MIN(e.id), MAX(d.id) FROM {_NEW.format(same="d.immutable_id = e.immutable_id")}
-        GROUP BY e.immutable_id HAVING COUNT(DISTINCT e.id) = 1""",  # noqa: S608 - our own constants
+        SELECT one.id, MAX(d.id) FROM
+        (SELECT MIN(e.id) AS id, e.immutable_id AS immutable_id FROM entry e
+         WHERE e.immutable_id IS NOT NULL AND {_IS_NEW} GROUP BY e.immutable_id HAVING COUNT(*) = 1) one
+        JOIN deleted d ON d.immutable_id = one.immutable_id WHERE d.id NOT IN (SELECT user_id FROM restoring)
+        GROUP BY one.id ORDER BY one.id""",  # noqa: S608 - our own constants
     # Whose own object is there is not the one that has the address now.
     f"""INSERT OR IGNORE INTO restoring
         SELECT e.id, MAX(d.id) FROM {_NEW.format(same="d.email_key = e.primary_key")}

@@ -45,6 +45,28 @@ async def test_a_plan_that_the_guard_holds_confirms_those_who_were_flagged_befor
     assert (await story.directory())["confirmed_at"] is None, "another question confirms nobody"
 
 
+@pytest.mark.spec("S16", "X1")
+@pytest.mark.parametrize(("left", "state"), [(38, "completed"), (30, "held")])
+async def test_a_run_confirms_nobody_where_the_settings_changed_while_it_read(story, left, state):
+    story.source.entries = people(40, story.domain)
+    await story.sync()
+    story.source.entries = people(38, story.domain)
+    await story.sync()
+    directory = await story.directory()
+
+    async def change():
+        await story.stored.set(DIRECTORIES, directory["_id"], updated_at=await story.mongo.server_time())
+
+    story.source.entries, story.source.pause = people(left, story.domain), change
+    assert (await story.sync())["state"] == state
+    [user] = [found for email, found in (await story.users()).items() if email.startswith("u000039")]
+    now = await story.mongo.server_time()
+    assert deletions.pause(user, await story.directory(), now) == "awaiting_run"
+    story.source.pause = None
+    await story.sync()
+    assert deletions.pause(user, await story.directory(), now) is None
+
+
 @pytest.mark.spec("S16")
 async def test_what_an_old_plan_takes_away_is_left_to_the_next_run(story, monkeypatch):
     story.source.entries = people(40, story.domain)

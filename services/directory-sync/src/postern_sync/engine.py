@@ -140,7 +140,7 @@ class Engine:
         counts = await asyncio.to_thread(reconcile, workspace, rules)
         if proof.is_complete:
             await asyncio.to_thread(note_unmatched, workspace, exceptions)
-        return Planned(report, proof, counts, directory, scope, parts, now)
+        return Planned(report, proof, counts, directory, scope, parts, lease.run["started_at"], now)
 
 
 async def _nothing(_session: Session) -> None:

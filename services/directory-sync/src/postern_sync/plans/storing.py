@@ -50,7 +50,10 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """A plan that lies in the workspace, and what it stands on."""
+    """A plan that lies in the workspace, and what it stands on.
+
+    `asked_at` is when the run began: it knows nothing of what was decided later.
+    """
 
     report: ReadReport
     proof: Proof
@@ -58,6 +61,7 @@ class Planned:
     directory: Document
     scope: str
     parts: dict[str, str]
+    asked_at: datetime
     now: datetime
 
     @property
@@ -219,11 +223,11 @@ def _outcome(planned: Planned, verdict: Verdict, held: Counter[str]) -> Document
     # doubted and is believed now stays believed for its approval. A hold of the guard's leaves no doubt about those who
     # were flagged before.
     if held:
-        outcome["confirmed_at"] = None if planned.proof.holds else planned.now
+        outcome["confirmed_at"] = None if planned.proof.holds else planned.asked_at
         return outcome | {"state": "held", "reason": "; ".join(verdict.reasons)}
     last_good = {
         "run_id": None,
-        "at": planned.now,
+        "at": planned.asked_at,
         "provider": directory["provider"],
         "scope_hash": planned.scope,
         "scope_parts": planned.parts,

@@ -24,8 +24,8 @@ class Output:
     def item(self, item: PlanItem) -> None:
         """Put an item; its number and group come when the plan is whole."""
         # Who comes back is no user yet: what others hand over goes to the entry, as with those who are new.
-        is_new = item.user_id is None or item.action == "restore"
-        node = f"entry:{item.entry_id}" if is_new else item.user_id
+        user_id = item.user_id if item.action != "restore" else None
+        node = user_id or f"entry:{item.entry_id}"
         self._items.append((node, json.dumps(_plain(item), separators=(",", ":"))))
         self._given_up += [(key,) for key in item.dropped]
         if len(self._items) >= _BATCH:

@@ -79,6 +79,12 @@ async def test_it_is_told_why_a_deletion_waits(api, customer):
     last_good = {"run_id": "run_x", "at": now, "users": 1, "groups": 0}
     await directories.update_one({}, {"$set": {"last_good": last_good}})
     assert await told() is None
+    path = f"{customer}/directory"
+    for kind, body in (("exceptions", {"kind": "user", "external_id": "42"}), ("additions", {"address": "b@acme.com"})):
+        await api.post(f"{path}/{kind}", body, expect=201)
+        assert await told() == "awaiting_run", kind
+        await directories.update_one({}, {"$set": {"last_good.at": api.mongo.clock.now()}})
+        assert await told() is None
     await directories.update_one({}, {"$set": {"enabled": False, "frozen": True}})
     assert await told() == "frozen"
 

@@ -158,6 +158,24 @@ async def test_a_user_flagged_since_the_last_good_run_waits_and_holds_up_nobody_
     assert await Sweep(UserStore(stored.mongo)).sweep() == 1
 
 
+@pytest.mark.spec("S16", "S12")
+@pytest.mark.parametrize("name", ["updated_at", "rules_changed_at"])
+async def test_all_wait_at_once_where_the_directory_is_asked_something_else_now(stored, name):
+    customer = (await stored.customer())["_id"]
+    await directory(stored, customer, **{name: await stored.mongo.now()})
+    for number in range(5):
+        await flagged(stored, customer, f"u{number}@demo.test")
+    asked = []
+
+    class Counting(UserStore):
+        async def directory(self, customer_id, session):
+            asked.append(customer_id)
+            return await super().directory(customer_id, session)
+
+    assert await Sweep(Counting(stored.mongo), batch=1).sweep() == 0
+    assert (len(await left(stored)), len(asked)) == (5, 1)
+
+
 @pytest.mark.spec("S14")
 async def test_a_directory_that_is_frozen_in_the_last_moment_keeps_its_users(stored):
     customer = (await stored.customer())["_id"]

@@ -34,6 +34,8 @@ def directory(read_ago=HOUR, **fields):
         (directory(interval_hours=168, read_ago=9 * 24 * HOUR), "awaiting_run"),
         (directory(updated_at=NOW - 2 * HOUR), None),
         (directory(updated_at=NOW - HOUR / 2), "awaiting_run"),
+        (directory(rules_changed_at=NOW - 2 * HOUR), None),
+        (directory(rules_changed_at=NOW - HOUR / 2), "awaiting_run"),
         (directory(enabled=False, read_ago=None), None),
         (directory(enabled=False, frozen=True), "frozen"),
         (directory(frozen=True), "frozen"),

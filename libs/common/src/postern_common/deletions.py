@@ -39,9 +39,9 @@ def pause(user: Mapping[str, Any], directory: Mapping[str, Any] | None, now: dat
     """Why a flagged user is not deleted even when due; None where nothing stands in the way.
 
     A user whom a synchronisation flagged goes only while the directory is known to have them no more: it is switched
-    on, a young run confirmed that, and began after the flag and after the last change of the settings. A plan that
-    waits for approval stops nobody who was flagged before it. Switched off, delays run on (SPEC S14) unless the
-    customer chose to freeze them.
+    on, a young run confirmed that, and began after the flag and after the last change of the settings, exceptions and
+    additions. A plan that waits for approval stops nobody who was flagged before it. Switched off, delays run on (SPEC
+    S14) unless the customer chose to freeze them.
     """
     if user["flag_reason"] == BY_HAND or directory is None:
         return None
@@ -49,13 +49,21 @@ def pause(user: Mapping[str, Any], directory: Mapping[str, Any] | None, now: dat
         return "frozen"
     if not directory["enabled"]:
         return None
-    confirmed_at, changed_at = confirmed(directory), directory.get("updated_at")
+    confirmed_at = confirmed(directory)
     oldest = now - INTERVALS * timedelta(hours=directory["interval_hours"])
     if confirmed_at is None or confirmed_at < oldest:
         return "directory_unread"
-    # A run under other settings asked another question than what is to be known now.
-    since = [at for at in (user["flagged_at"], changed_at) if at is not None]
-    return "awaiting_run" if any(confirmed_at < at for at in since) else None
+    # A run under other settings, exceptions or additions asked another question than what is to be known now.
+    if confirmed_at < user["flagged_at"] or is_outdated(directory):
+        return "awaiting_run"
+    return None
+
+
+def is_outdated(directory: Mapping[str, Any]) -> bool:
+    """Whether what is known of the directory is the answer to an older question, so that all who are flagged wait."""
+    confirmed_at = confirmed(directory)
+    changed = [at for name in ("updated_at", "rules_changed_at") if (at := directory.get(name)) is not None]
+    return confirmed_at is None or any(confirmed_at < at for at in changed)
 
 
 def confirmed(directory: Mapping[str, Any]) -> datetime | None:

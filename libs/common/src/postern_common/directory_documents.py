@@ -131,6 +131,7 @@ class DirectoryDocument(TypedDict):
     `frozen` is set where the customer chose `freeze_on_disable` and switched off: nobody who is flagged goes then.
     `confirmed_at` is when a whole read that asked nothing new last unflagged all who are there: later than `last_good`
     where its plan waits. `asked_since` are the questions of runs that began to apply since `last_good`.
+    `rules_changed_at` is when an exception or an addition was changed last.
     """
 
     _id: str
@@ -149,6 +150,7 @@ class DirectoryDocument(TypedDict):
     entra: EntraDocument | None
     created_at: datetime
     updated_at: datetime
+    rules_changed_at: NotRequired[datetime]
     version: int
     # state
     next_run_at: datetime | None

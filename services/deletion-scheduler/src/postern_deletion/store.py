@@ -77,7 +77,7 @@ class UserStore:
     async def directory(self, customer_id: str, session: Session) -> Document | None:
         """The customer's settings of synchronisation, as far as they decide on deletions."""
         directories = self.mongo.collection(Collections.DIRECTORIES, TenantScope(customer_id))
-        names = ("enabled", "frozen", "interval_hours", "last_good", "confirmed_at", "updated_at")
+        names = ("enabled", "frozen", "interval_hours", "last_good", "confirmed_at", "updated_at", "rules_changed_at")
         shown = dict.fromkeys(names, 1)
         return await directories.find_one({}, projection=shown, session=session)
 

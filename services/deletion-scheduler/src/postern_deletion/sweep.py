@@ -186,5 +186,6 @@ class Sweep:
         directory = await self._store.directory(user["customer_id"], session)
         reason = deletions.pause(user, directory, now)
         if reason is not None:
-            after = deletions.confirmed(directory) if directory and reason == "awaiting_run" else None
-            raise Paused(reason, after)
+            # All of the customer's wait, save where a run was only too early for those who were flagged after it.
+            of_some = directory is not None and reason == "awaiting_run" and not deletions.is_outdated(directory)
+            raise Paused(reason, deletions.confirmed(directory) if directory is not None and of_some else None)

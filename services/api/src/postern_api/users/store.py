@@ -9,7 +9,9 @@ from postern_common.documents import Collections, DomainState
 from postern_common.mongo import PLATFORM, Mongo, Scoped, Session, TenantScope
 
 Document = dict[str, Any]
-_DECIDING: Final = {"enabled": 1, "frozen": 1, "interval_hours": 1, "last_good": 1, "confirmed_at": 1, "updated_at": 1}
+_DECIDING: Final = dict.fromkeys(
+    ("enabled", "frozen", "interval_hours", "last_good", "confirmed_at", "updated_at", "rules_changed_at"), 1
+)
 
 
 class UserStore:

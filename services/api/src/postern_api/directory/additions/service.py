@@ -8,6 +8,7 @@ from typing import Any, Literal
 from postern_api.customers.store import CustomerStore
 from postern_api.directory.additions.schemas import SORTS, AdditionList, AdditionPatch, NewAddition, to_addition
 from postern_api.directory.additions.store import AdditionStore, containing
+from postern_api.directory.settings.store import DirectoryStore
 from postern_api.http.etag import IfMatch, stale
 from postern_api.http.pagination import Order
 from postern_api.http.problems import Problem, conflict, invalid, limit_reached, not_found
@@ -29,6 +30,7 @@ class Additions:
         self._tenant = tenant
         self._resources = tenant.resources
         self._store = AdditionStore(tenant.resources.mongo, tenant.scope)
+        self._directories = DirectoryStore(tenant.resources.mongo, tenant.scope)
         self._users = UserStore(tenant.resources.mongo, tenant.scope)
 
     async def page(self, listing: AdditionList) -> tuple[list[Document], str | None]:
@@ -143,4 +145,5 @@ class Additions:
         event = SettingsChanged(
             customer_id=self._tenant.customer_id, resource="directory-addition", resource_id=addition_id, action=action
         )
+        await self._directories.note_rules(self._resources.now(), session)
         await self._resources.emit(session, event)

@@ -5,6 +5,7 @@ from typing import Any, Literal
 from postern_api.customers.store import CustomerStore
 from postern_api.directory.exceptions.schemas import SORTS, ExceptionList, ExceptionPatch, NewException, to_exception
 from postern_api.directory.exceptions.store import ExceptionStore, containing
+from postern_api.directory.settings.store import DirectoryStore
 from postern_api.http.etag import IfMatch, stale
 from postern_api.http.pagination import Order
 from postern_api.http.problems import Problem, conflict, invalid, limit_reached, not_found
@@ -24,6 +25,7 @@ class Exceptions:
         self._tenant = tenant
         self._resources = tenant.resources
         self._store = ExceptionStore(tenant.resources.mongo, tenant.scope)
+        self._directories = DirectoryStore(tenant.resources.mongo, tenant.scope)
 
     async def page(self, listing: ExceptionList) -> tuple[list[Document], str | None]:
         """A page of them."""
@@ -126,6 +128,7 @@ class Exceptions:
             resource_id=exception_id,
             action=action,
         )
+        await self._directories.note_rules(self._resources.now(), session)
         await self._resources.emit(session, event)
 
 

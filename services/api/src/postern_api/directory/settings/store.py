@@ -1,6 +1,7 @@
 """Stored settings of one customer's directory."""
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any, Final
 
 import structlog
@@ -40,6 +41,10 @@ class DirectoryStore:
         """Change the version that was read; None if it has changed."""
         update = {"$set": dict(changes), "$inc": {"version": 1}}
         return await self._directories.find_one_and_update({"version": version}, update, session=session)
+
+    async def note_rules(self, at: datetime, session: Session) -> None:
+        """Note that an exception or an addition was changed: what runs found before is another answer (ADR 0009)."""
+        await self._directories.update_one({}, {"$set": {"rules_changed_at": at}}, session=session)
 
     async def set_interval(self, seconds: int | None, session: Session) -> None:
         """Tell the customer how often its users are synchronised: by that the edge knows when they are out of date."""

@@ -6,7 +6,7 @@ are used here once a batch; what is a negative acknowledgement or a returned mes
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -35,36 +35,44 @@ async def publish_all(
     What is not confirmed within `seconds` counts as not published, which it may be all the same. Raises what the
     channel raises where nothing was sent.
     """
-    async with asyncio.timeout(seconds), channel.lock:
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + seconds
+    async with asyncio.timeout_at(deadline), channel.lock:
         waiting = await _send(channel, exchange, messages)
-    await asyncio.wait(waiting, timeout=seconds)
-    for message in messages:
-        channel.message_id_delivery_tag.pop(str(message.properties.message_id), None)
-    return [_fault(confirmation) for confirmation in waiting]
+    try:
+        await asyncio.wait(waiting.values(), timeout=max(0.0, deadline - loop.time()))
+    finally:
+        _forget(channel, messages, waiting)
+    return [_fault(confirmation) for confirmation in waiting.values()]
 
 
-async def _send(channel: Channel, exchange: str, messages: Sequence[Outgoing]) -> list[asyncio.Future[object]]:
+async def _send(channel: Channel, exchange: str, messages: Sequence[Outgoing]) -> dict[int, asyncio.Future[object]]:
+    payload = b"".join(part for message in messages for part in _frames(channel, exchange, message))
     first = channel.delivery_tag
-    waiting: list[asyncio.Future[object]] = []
-    parts: list[bytes] = []
+    waiting: dict[int, asyncio.Future[object]] = {}
     for tag, message in enumerate(messages, start=first + 1):
-        confirmation = channel.create_future()
-        channel.confirmations[tag] = confirmation
+        waiting[tag] = channel.confirmations[tag] = channel.create_future()
         channel.message_id_delivery_tag[str(message.properties.message_id)] = tag  # by which a returned one is known
-        waiting.append(confirmation)
-        parts += _frames(channel, exchange, message)
     channel.delivery_tag += len(messages)
     try:
-        await channel.write_queue.put(ChannelFrame(payload=b"".join(parts), should_close=False))
+        await channel.write_queue.put(ChannelFrame(payload=payload, should_close=False))
     except BaseException:
         # The broker has seen none of them: the numbers are used again.
         channel.delivery_tag = first
-        for tag, (message, confirmation) in enumerate(zip(messages, waiting, strict=True), start=first + 1):
+        _forget(channel, messages, waiting)
+        for tag, confirmation in waiting.items():
             channel.confirmations.pop(tag, None)
-            channel.message_id_delivery_tag.pop(str(message.properties.message_id), None)
             confirmation.cancel()
         raise
     return waiting
+
+
+def _forget(channel: Channel, messages: Sequence[Outgoing], tags: Iterable[int]) -> None:
+    """A message that somebody published again meanwhile is still known by its later number."""
+    for tag, message in zip(tags, messages, strict=True):
+        message_id = str(message.properties.message_id)
+        if channel.message_id_delivery_tag.get(message_id) == tag:
+            del channel.message_id_delivery_tag[message_id]
 
 
 def _frames(channel: Channel, exchange: str, message: Outgoing) -> list[bytes]:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import OrderedDict
+from typing import Any
 
 import pytest
 from pamqp import commands
@@ -67,7 +68,7 @@ async def test_waiting_for_room_and_for_the_confirms_takes_no_longer_than_allowe
 
 @pytest.mark.spec("V3")
 async def test_numbers_of_messages_that_were_not_sent_are_used_again():
-    channel = Channel(room=1)
+    channel: Any = Channel(room=1)
     channel.write_queue.put_nowait(None)
     with pytest.raises(TimeoutError):
         await publish_all(channel, "events", [message("a"), message("b")], 0.05)

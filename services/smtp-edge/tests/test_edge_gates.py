@@ -96,7 +96,8 @@ async def test_places_are_never_lost_or_given_twice_whoever_gives_up(steps, capa
         await asyncio.sleep(0)
         if gives_up:
             tasks[-1].cancel()
-    ends = await asyncio.gather(*tasks, return_exceptions=True)
+    async with asyncio.timeout(5):
+        ends = await asyncio.gather(*tasks, return_exceptions=True)
     assert all(one is None or isinstance(one, asyncio.CancelledError) for one in ends)
     assert gate.waiting == 0
     async with AsyncExitStack() as held, asyncio.timeout(1):
@@ -119,3 +120,20 @@ def test_a_server_earns_connections_and_loses_its_name_while_it_is_slow():
     for _ in range(20):
         pace.succeeded(60.0)
     assert is_slow(pace, 30.0)
+
+
+@pytest.mark.spec("R3")
+async def test_a_place_is_not_lost_with_somebody_who_gives_up_as_it_becomes_free():
+    gate = Gate(lambda: 1)
+
+    async def stand():
+        async with gate.passed("b"):
+            pass
+
+    async with gate.passed("a"):
+        waits = asyncio.create_task(stand())
+        await asyncio.sleep(0)
+        waits.cancel()
+    await asyncio.gather(waits, return_exceptions=True)
+    async with asyncio.timeout(1), gate.passed("c"):
+        assert gate.waiting == 0

@@ -45,7 +45,7 @@ class Gate:
         except asyncio.CancelledError:
             if turn.done() and not turn.cancelled():
                 self._leave(customer_id)
-            else:
+            elif turn in self._lines.get(customer_id, ()):
                 self._forget(customer_id, turn)
             raise
 
@@ -63,6 +63,8 @@ class Gate:
                 return
             turn = self._lines[customer_id][0]
             self._forget(customer_id, turn)
+            if turn.done():
+                continue  # it has been given up, and whoever did is about to find out
             self._all_inside += 1
             self._inside[customer_id] += 1
             turn.set_result(None)

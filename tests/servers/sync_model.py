@@ -136,6 +136,7 @@ def applied(stored: Iterable[StoredUser], items: Iterable[PlanItem]) -> dict[str
                 state="flagged" if item.action == "flag" else "active",
                 flag_reason=item.reason if item.action == "flag" else None,
                 directory_state=item.change.get("directory_state", one.directory_state),
+                absent_runs=0 if item.action == "flag" else one.absent_runs,
             )
     _check_owners(users.values())
     return users

@@ -189,6 +189,17 @@ async def test_an_approval_of_a_directory_that_has_moved_is_refused(api, custome
         assert (await approve(api, customer, run, expect=409)).json()["code"] == "plan-stale"
     # It is known to be stale from now on.
     assert (await approve(api, customer, run, expect=409)).json()["code"] == "plan-stale"
+
+
+@pytest.mark.spec("S16")
+async def test_the_same_approval_again_gets_the_same_refusal(api, customer):
+    run, key = await put_held(api, customer), {"Idempotency-Key": "approval-1"}
+    async with ending_approvals(api, state="failed", reason="plan-stale"):
+        first = await approve(api, customer, run, headers=key, expect=409)
+    again = await approve(api, customer, run, headers=key, expect=409)
+    assert (again.json(), again.headers["Idempotent-Replay"]) == (first.json(), "true")
+    assert again.headers["Content-Type"] == first.headers["Content-Type"] == "application/problem+json"
+    assert (await approve(api, customer, run, expect=409)).json()["code"] == "plan-stale"
     assert len([one for one in await api.all("sync_runs") if one["kind"] == "approval"]) == 1
 
 

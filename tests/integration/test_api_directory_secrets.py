@@ -9,6 +9,7 @@ import trustme
 from pydantic import SecretStr
 
 from postern_api.__main__ import rotate_keys
+from postern_api.directory.settings.store import DirectoryStore
 from postern_common.secrets import SecretBox
 from tests.servers.api import KEYS, api, api_settings, place, prepared  # noqa: F401 - fixtures
 from tests.servers.directory import (
@@ -109,6 +110,27 @@ async def test_secrets_move_to_a_new_key_so_that_the_old_one_can_go(api, place):
     assert box.open(document["ldap"]["password"], f"{where}/ldap.password").decode() == PASSWORD
     assert box.open(document["entra"]["client_secret"], f"{where}/entra.client_secret").decode() == CLIENT_SECRET
     assert (await api.get(f"{customer}/directory")).headers["ETag"] == tag
+
+
+@pytest.mark.spec("T10", "L1")
+async def test_a_change_that_read_the_settings_before_secrets_moved_puts_no_old_one_back(api, place, monkeypatch):
+    customer = await api.customer()
+    await set_up(api, customer)
+    rotated = api_settings(place, secret_keys=SecretStr(f"{KEYS},2:" + b64encode(bytes(range(1, 33))).decode()))
+    read = DirectoryStore.get
+
+    async def read_then_moved(self, session=None):
+        found = await read(self, session)
+        await rotate_keys(rotated)
+        return found
+
+    tag = (await api.get(f"{customer}/directory")).headers["ETag"]
+    monkeypatch.setattr(DirectoryStore, "get", read_then_moved)
+    changed = settings(ldap=without(ldap(page_size=100), "password"))
+    await api.put(f"{customer}/directory", changed, tag=tag, expect=412)
+    monkeypatch.undo()
+    assert (await stored_directory(api))["ldap"]["password"].startswith("v2.")
+    await api.put(f"{customer}/directory", changed, tag=tag, expect=200)
 
 
 @pytest.mark.spec("E1")

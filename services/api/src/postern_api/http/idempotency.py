@@ -21,7 +21,7 @@ from fastapi import Request, Response
 from fastapi.routing import APIRoute
 
 from postern_api.auth.roles import Principal
-from postern_api.http.problems import Problem, conflict, invalid
+from postern_api.http.problems import Problem, conflict, from_rejected, invalid
 from postern_api.http.store import IdempotencyStore
 from postern_api.http.uploads import close_body, hash_of_body
 from postern_api.resources import Resources, beside
@@ -34,7 +34,7 @@ HEADER: Final = "Idempotency-Key"
 KEPT: Final = timedelta(hours=24)
 LEASE: Final = timedelta(seconds=90)
 MAX_KEY: Final = 255
-_KEPT_HEADERS: Final = ("content-type", "etag", "location")
+_KEPT_HEADERS: Final = ("content-type", "etag", "location", "retry-after")
 
 
 class Replay(Exception):
@@ -57,7 +57,20 @@ class Claim:
         """Keep the answer of a request that worked; forget one that did not."""
         if response.status_code >= 300:
             await self.drop()
-            return
+        else:
+            await self._keep(response)
+
+    async def refuse(self, response: Response) -> None:
+        """Keep a refusal that came of a change that is made, such as an approval that turned out too late; forget any
+        other.
+        """
+        with suppress(Temporary):
+            if await IdempotencyStore(self.resources.mongo).is_made(self.key, self.claim):
+                await self._keep(response)
+                return
+        await self.drop()
+
+    async def _keep(self, response: Response) -> None:
         headers = {name: response.headers[name] for name in _KEPT_HEADERS if name in response.headers}
         text = json.dumps([response.status_code, headers, b64encode(bytes(response.body)).decode()])
         expires_at = self.resources.now() + KEPT
@@ -152,10 +165,10 @@ class IdempotentRoute(APIRoute):
                 response = await handler(request)
             except Replay as replay:
                 return replay.response
-            except BaseException:
+            except BaseException as error:
                 claim: Claim | None = getattr(request.state, "idempotency", None)
                 if claim is not None:
-                    await claim.drop()
+                    await (claim.refuse(from_rejected(error)) if isinstance(error, Problem) else claim.drop())
                 raise
             finally:
                 beside.reset(outer)

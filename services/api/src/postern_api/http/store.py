@@ -39,6 +39,10 @@ class IdempotencyStore:
         change = {"$set": {"is_made": True}}
         return bool(await self._records.update_one({"_id": key, "claim": claim}, change, session=session))
 
+    async def is_made(self, key: str, claim: str) -> bool:
+        """Whether the request's change is made."""
+        return await self._records.find_one({"_id": key, "claim": claim, "is_made": True}) is not None
+
     async def finish(self, key: str, claim: str, answer: str, expires_at: datetime) -> None:
         """Keep the answer for repetitions."""
         change = {"$set": {"answer": answer, "expires_at": expires_at}}

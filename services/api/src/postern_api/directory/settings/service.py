@@ -147,7 +147,7 @@ class Directories:
         return document
 
     async def _changed(self, present: Document, changes: Document, session: Session) -> Document:
-        found = await self._store.change(present["version"], changes, session)
+        found = await self._store.change(present, changes, session)
         if found is None:
             raise stale()
         await self._store.set_interval(_interval(found), session)

@@ -37,10 +37,15 @@ class DirectoryStore:
         """Keep the first settings; raises `DuplicateKey` where there are some."""
         await self._directories.insert_one(document, session=session)
 
-    async def change(self, version: int, changes: Mapping[str, Any], session: Session) -> Document | None:
-        """Change the version that was read; None if it has changed."""
+    async def change(self, present: Document, changes: Mapping[str, Any], session: Session) -> Document | None:
+        """Change what was read; None if it has changed. Secrets that were sealed anew meanwhile are a change, though not
+        one of the version: they would be put back under a key that may be gone.
+        """
+        query = {f"{part}.{name}": sealed for part, name, sealed in _sealed(present)}
         update = {"$set": dict(changes), "$inc": {"version": 1}}
-        return await self._directories.find_one_and_update({"version": version}, update, session=session)
+        return await self._directories.find_one_and_update(
+            {"version": present["version"], **query}, update, session=session
+        )
 
     async def note_rules(self, at: datetime, session: Session) -> None:
         """Note that an exception or an addition was changed: what runs found before is another answer (ADR 0009)."""

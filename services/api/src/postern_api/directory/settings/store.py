@@ -38,8 +38,8 @@ class DirectoryStore:
         await self._directories.insert_one(document, session=session)
 
     async def change(self, present: Document, changes: Mapping[str, Any], session: Session) -> Document | None:
-        """Change what was read; None if it has changed. Secrets that were sealed anew meanwhile are a change, though not
-        one of the version: they would be put back under a key that may be gone.
+        """Change what was read; None if it has changed. So have secrets that were sealed anew meanwhile, though the
+        version is the same: they would be put back under a key that may be gone.
         """
         query = {f"{part}.{name}": sealed for part, name, sealed in _sealed(present)}
         update = {"$set": dict(changes), "$inc": {"version": 1}}

@@ -82,6 +82,19 @@ async def test_what_an_old_plan_takes_away_is_left_to_the_next_run(story, monkey
     assert (await story.sync())["counts"]["flagged"] == 2
 
 
+@pytest.mark.spec("S16")
+async def test_a_plan_whose_approval_was_interrupted_for_too_long_is_not_called_approved(story, monkeypatch):
+    story.source.entries = people(40, story.domain)
+    await story.sync()
+    story.source.entries = people(30, story.domain)
+    held = await story.sync()
+    with monkeypatch.context() as patched:
+        patched.setattr(application, "OLD", timedelta(seconds=-1))
+        run = await story.sync("approval", approves=held["_id"], approved_hash=held["plan_hash"])
+    assert (run["state"], run["counts"]["flagged"]) == ("incomplete", 0)
+    assert (await story.run(held["_id"]))["state"] == "superseded"
+
+
 @pytest.mark.spec("S15", "S16")
 async def test_the_same_controller_that_was_believed_can_have_its_plan_approved(story):
     story.source.entries = people(40, story.domain)

@@ -96,7 +96,8 @@ class Ending:
         async def work(session: Session) -> Mapping[str, Any]:
             counts = await _counts(lease, plan, session)
             await self._note(lease, outcome, now, session)
-            await WaitingPlans(self._mongo, lease.customer_id).settle(lease.run, session)
+            is_whole = outcome["state"] != "incomplete"
+            await WaitingPlans(self._mongo, lease.customer_id).settle(lease.run, session, is_whole=is_whole)
             await outbox.append(self._mongo, session, _event(lease, fields, counts), service=SERVICE)
             return {**fields, "counts": counts}
 

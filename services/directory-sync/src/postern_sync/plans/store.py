@@ -89,9 +89,9 @@ class WaitingPlans:
     def __init__(self, mongo: Mongo, customer_id: str) -> None:
         self._runs = mongo.collection(Collections.SYNC_RUNS, TenantScope(customer_id))
 
-    async def settle(self, run: Document, session: Session) -> None:
-        """`run` has applied its plan: the one that it approves is approved, older ones are replaced."""
-        if run["approves"] is not None:
+    async def settle(self, run: Document, session: Session, *, is_whole: bool) -> None:
+        """`run` has applied its plan: what it approves is approved, where all of it was applied; older ones are replaced."""
+        if run["approves"] is not None and is_whole:
             approved = {"$set": {"approved_by": run["_id"]}, "$inc": {"version": 1}}
             await self._runs.update_one({"_id": run["approves"]}, approved, session=session)
             await self._end({"_id": run["approves"]}, {"state": "approved"}, session)

@@ -90,7 +90,7 @@ class WaitingPlans:
         self._runs = mongo.collection(Collections.SYNC_RUNS, TenantScope(customer_id))
 
     async def settle(self, run: Document, session: Session, *, is_whole: bool) -> None:
-        """`run` has applied its plan: what it approves is approved, where all of it was applied; older ones are replaced."""
+        """`run` has applied its plan, all of it or a part: what it approves is approved, older ones are replaced."""
         if run["approves"] is not None and is_whole:
             approved = {"$set": {"approved_by": run["_id"]}, "$inc": {"version": 1}}
             await self._runs.update_one({"_id": run["approves"]}, approved, session=session)

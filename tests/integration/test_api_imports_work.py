@@ -210,6 +210,67 @@ async def test_a_failure_that_passes_is_tried_again_and_one_that_stays_ends_the_
 
 
 @pytest.mark.spec("U3")
+async def test_a_file_that_kills_whoever_reads_it_is_read_so_many_times_and_no_more(api, customer, monkeypatch):
+    path = await send(api, customer, text_of(3))
+    for attempt in range(MAX_ATTEMPTS):
+        with api.later(minutes=2 * attempt):
+            await die(api, monkeypatch, ImportStore, "add_rows", 1)
+    with api.later(minutes=2 * MAX_ATTEMPTS):
+        await work(api)
+    failed = await state(api, path)
+    assert (failed["state"], failed["reason"][:9]) == ("failed", "It failed")
+
+
+@pytest.mark.spec("U3")
+async def test_a_slow_review_keeps_its_lease_and_ends_where_that_is_lost(api, customer, monkeypatch):
+    monkeypatch.setattr("postern_api.imports.lease.BEAT_SECONDS", 0.05)
+    path, owners = await send(api, customer, text_of(3)), []
+    imports = api.mongo.collection(Collections.IMPORTS, PLATFORM)
+
+    async def slow(self, rows):
+        before = (await imports.find_one({}))["lease_until"]
+        await asyncio.sleep(0.3)
+        owners.append((await imports.find_one({}))["lease_until"] > before)
+        await imports.update_one({}, {"$set": {"lease_owner": "another"}})
+        await asyncio.sleep(10)
+
+    monkeypatch.setattr(ImportStore, "add_rows", slow)
+    began = asyncio.get_running_loop().time()
+    assert await ImportWorker(api.resources).work_once() is True
+    assert owners == [True]
+    assert asyncio.get_running_loop().time() - began < 5
+    assert (await state(api, path))["state"] == "reviewing"
+
+
+@pytest.mark.spec("U3")
+async def test_a_review_that_takes_too_long_ends_with_that(place, monkeypatch):
+    async def for_ever(self, rows):
+        await asyncio.sleep(60)
+
+    monkeypatch.setattr(ImportStore, "add_rows", for_ever)
+    async with running_api(place, api_import_review_seconds=1.0) as api:
+        customer = await api.customer()
+        await api.verified(customer, "acme.com")
+        path = await send(api, customer, text_of(3))
+        await ImportWorker(api.resources).work_once()
+        failed = await state(api, path)
+        assert (failed["state"], failed["reason"]) == ("failed", "Reading took longer than 1 seconds. Split the file.")
+
+
+@pytest.mark.spec("U3")
+async def test_so_many_workbooks_are_written_at_once_and_csv_always(api, customer):
+    taken = api.resources.settings.api_max_exports
+    for _ in range(taken):
+        await api.resources.workbooks.acquire()
+    busy = await api.get(f"{customer}/users/export?format=xlsx", expect=429)
+    assert busy.headers["Retry-After"] == "10"
+    await api.get(f"{customer}/users/export", expect=200)
+    for _ in range(taken):
+        api.resources.workbooks.release()
+    await api.get(f"{customer}/users/export?format=xlsx", expect=200)
+
+
+@pytest.mark.spec("U3")
 async def test_an_import_that_is_forgotten_while_it_is_reviewed_leaves_nothing(api, customer, monkeypatch):
     path = await send(api, customer, text_of(3))
     real = ImportStore.advance

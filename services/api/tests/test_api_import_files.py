@@ -10,7 +10,7 @@ import pytest
 
 from postern_api.imports.rules.columns import field_of
 from postern_api.imports.rules.decoding import CP1252_WARNING, find_encoding, kind_of
-from postern_api.imports.table import MAX_ROWS, Table, TextSource
+from postern_api.imports.table import MAX_ROWS, Record, Source, Table, TextSource
 from postern_api.imports.workbook import WorkbookSource, check_archive, number_text
 from postern_api.imports.workbook_writer import workbook_of
 from postern_common.errors import Rejected
@@ -168,6 +168,7 @@ def test_a_fault_names_the_column_as_the_file_does():
         ('email,notes\nx@d.com,"' + "a\n" * 80_000, "Row 2: a cell is too long, or a quote is never closed."),
         ('email,notes\nx@d.com,"open\n', "Row 2: a quote is opened and never closed."),
         ("email\n" + "x@d.com\n" * (MAX_ROWS + 1), "There are more than 100000 rows."),
+        ("email\nx@d.com\n" + '"a\n",' * 400_000, "Row 3 is longer than 1048576 characters, or a quote is never"),
         ("email" + ",a" * 600, "There are more than 600 columns."),
     ],
 )
@@ -175,6 +176,23 @@ def test_a_file_that_is_no_list_of_users_is_refused(text, reason):
     with pytest.raises(Rejected) as refused:
         read(text)
     assert refused.value.message.startswith(reason)
+
+
+@pytest.mark.spec("U3")
+def test_cells_that_hold_too_much_together_are_refused():
+    class Repeating(Source):
+        def __init__(self):
+            self.warnings = []
+
+        def records(self):
+            yield Record(1, ["email", "notes"])
+            for number in range(2, 90_000):
+                yield Record(number, [f"u{number}@d.com", "n" * 4000])
+
+    with pytest.raises(Rejected) as refused:
+        for _ in Table(Repeating()).rows():
+            pass
+    assert refused.value.message == "The cells hold more than 67108864 characters. Split the file."
 
 
 @pytest.mark.parametrize(

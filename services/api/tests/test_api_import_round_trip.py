@@ -45,6 +45,13 @@ def test_case_43_no_cell_begins_as_a_formula(text):
 
 
 @pytest.mark.spec("U3")
+@pytest.mark.parametrize("text", ["\uff1d1+1", "\uff0b1", "\uff0d1", "\uff20x", " =1", "\u3000\uff1d1", "\n=1"])
+def test_case_43_full_width_forms_and_blanks_before_are_guarded_too(text):
+    assert guard(text) == "'" + text
+    assert unguard(guard(text)) == text
+
+
+@pytest.mark.spec("U3")
 @given(st.text())
 def test_case_44_the_guard_comes_off_again(text):
     assert unguard(guard(text)) == text

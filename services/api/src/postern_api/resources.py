@@ -1,5 +1,6 @@
 """What the routes' services share, made once in `app.py`: settings, the database, keys, ways to the world."""
 
+import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
@@ -31,7 +32,8 @@ class Resources:
     """The shared parts; `kick` wakes the relay that publishes committed events.
 
     `verifications` counts, for each customer, the requests that wait here for a verifier's answer, `questions` those
-    that wait for a directory's; `agent_rates` counts how often agents call, `agent_room` what they use at a time.
+    that wait for a directory's; `agent_rates` counts how often agents call, `agent_room` what they use at a time;
+    `workbooks` bounds how many are written at once.
     """
 
     settings: ApiSettings
@@ -44,6 +46,11 @@ class Resources:
     questions: Counter[str] = field(default_factory=Counter)
     agent_rates: Rates = field(default_factory=Rates)
     agent_room: Room = field(default_factory=Room)
+    workbooks: asyncio.Semaphore = field(init=False)
+
+    def __post_init__(self) -> None:
+        """What the settings bound."""
+        object.__setattr__(self, "workbooks", asyncio.Semaphore(self.settings.api_max_exports))
 
     def now(self) -> datetime:
         """The time by this machine, as fine as the database keeps it."""

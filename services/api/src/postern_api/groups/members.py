@@ -7,11 +7,12 @@ from typing import Any, Final
 from postern_api.groups.schemas import Member, MemberList, to_member
 from postern_api.groups.store import GroupStore
 from postern_api.http.pagination import Order
-from postern_api.http.problems import not_found
+from postern_api.http.problems import conflict, not_found
 from postern_api.tenancy import Tenant
 
 Document = dict[str, Any]
 FIELD: Final = "member_id"
+MAX_WITHIN: Final = 5000
 
 
 class Members:
@@ -45,6 +46,9 @@ class Members:
         while frontier:
             frontier = await self._store.groups_within(frontier, lists) - seen
             seen |= frontier
+            if len(seen) > MAX_WITHIN:
+                message = f"More than {MAX_WITHIN} groups lie within this one. List the members of each."
+                raise conflict("limit-reached", message)
         return seen
 
     async def _rows(

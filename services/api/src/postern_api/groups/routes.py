@@ -84,7 +84,9 @@ async def delete_group(tenant: Writer, group_id: GroupId, condition: Condition) 
     await Groups(tenant).delete(group_id, condition)
 
 
-@router.get("/{id}/members", operation_id="groups_members", summary="List a group's members", responses=answers(404))
+@router.get(
+    "/{id}/members", operation_id="groups_members", summary="List a group's members", responses=answers(404, 409)
+)
 async def list_members(tenant: Reader, group_id: GroupId, listing: Annotated[MemberList, Query()]) -> Page[Member]:
     """Direct members, groups among them; with `nested=true` everybody whom mail for the group reaches."""
     members, cursor = await Members(tenant, group_id).page(listing)

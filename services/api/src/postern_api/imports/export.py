@@ -46,11 +46,12 @@ class Export:
             yield (MARK if first else "").encode() + csv_of(rows)
             first = False
 
-    async def xlsx(self) -> AsyncIterator[bytes]:
-        """A workbook, written to disk first: its directory stands at its end."""
+    async def xlsx(self, writing: asyncio.Semaphore) -> AsyncIterator[bytes]:
+        """A workbook, written to disk first: its directory stands at its end. `writing` bounds how many are."""
         file = cast("BinaryIO", await asyncio.to_thread(tempfile.TemporaryFile))
         try:
-            await self._write_workbook(file)
+            async with writing:
+                await self._write_workbook(file)
             await asyncio.to_thread(file.seek, 0)
             while piece := await asyncio.to_thread(file.read, PIECE):
                 yield piece

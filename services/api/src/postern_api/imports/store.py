@@ -130,21 +130,27 @@ class LeaseStore:
         self._imports = mongo.collection(Collections.IMPORTS, PLATFORM)
 
     async def claim(self, owner: str) -> Document | None:
-        """Take the import that waits longest; None where there is none."""
+        """Take the import that waits longest; None where there is none. It counts as an attempt from here on, so that a
+        file that kills whoever reads it is not read for ever.
+        """
         now = await self._mongo.server_time()
-        change = {"$set": {"lease_owner": owner, "lease_until": now + LEASE}}
+        change = {"$set": {"lease_owner": owner, "lease_until": now + LEASE}, "$inc": {"attempts": 1}}
         return await self._imports.find_one_and_update(
             {"is_open": True, "lease_until": {"$lte": now}}, change, sort=[("lease_until", 1)]
         )
 
-    async def renewed(self) -> datetime:
-        """Until when a lease holds that is renewed now."""
-        return await self._mongo.server_time() + LEASE
+    async def renew(self, import_id: str, owner: str) -> bool:
+        """Hold an import for longer; False where another holds it, or it is gone."""
+        change = {"$set": {"lease_until": await self._mongo.server_time() + LEASE}}
+        held = {"_id": import_id, "is_open": True, "lease_owner": owner}
+        return bool(await self._imports.update_one(held, change))
 
-    async def release(self, import_id: str, owner: str, *, pause: timedelta, failures: int) -> None:
-        """Give an import up for others to take, after a pause."""
+    async def release(self, import_id: str, owner: str, *, pause: timedelta, failed: bool) -> None:
+        """Give an import up for others to take, after a pause; what did not fail was no attempt."""
         until = await self._mongo.server_time() + pause
-        change = {"$set": {"lease_owner": None, "lease_until": until}, "$inc": {"attempts": failures}}
+        change: Document = {"$set": {"lease_owner": None, "lease_until": until}}
+        if not failed:
+            change["$inc"] = {"attempts": -1}
         await self._imports.update_one({"_id": import_id, "lease_owner": owner}, change)
 
 

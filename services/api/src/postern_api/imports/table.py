@@ -15,6 +15,7 @@ from postern_api.imports.rules.rows import Row, broken_row, read_row
 
 MAX_ROWS: Final = 100_000
 MAX_LINE_CHARS: Final = 1024 * 1024
+MAX_TEXT_CHARS: Final = 64 * 1024 * 1024  # of all cells: a workbook names one long text a hundred thousand times
 PIECE: Final = 256 * 1024
 NO_ROWS: Final = "There is no row beneath the names of the columns."
 
@@ -51,8 +52,11 @@ class Table:
 
     def rows(self) -> Iterator[Row]:
         """All rows of users; refuses a file that has too many, or no addresses at all."""
-        count = 0
+        count = text = 0
         for record in self._source.records():
+            text += sum(map(len, record.cells))
+            if text > MAX_TEXT_CHARS:
+                raise refused(f"The cells hold more than {MAX_TEXT_CHARS} characters. Split the file.")
             if self.columns is None:
                 self.columns = self._find_columns(record)
                 if self.columns.has_header:
@@ -106,6 +110,7 @@ class TextSource(Source):
         reader = csv.reader(lines, delimiter=self._delimiter.char, strict=True, skipinitialspace=True)
         while True:
             number += 1
+            lines.begin_record(number)
             try:
                 cells = next(reader)
             except StopIteration:
@@ -131,7 +136,14 @@ class _Lines:
     def __init__(self, text: io.TextIOWrapper) -> None:
         self._text = text
         self._number = 0
+        self._record = 0
+        self._in_record = 0
         self.is_at_end = False
+
+    def begin_record(self, number: int) -> None:
+        """From here on another row is read, of as many lines as its quotes hold."""
+        self._record = number
+        self._in_record = 0
 
     def __iter__(self) -> "_Lines":
         return self
@@ -141,6 +153,10 @@ class _Lines:
         self._number += 1
         if len(line) > MAX_LINE_CHARS:
             raise refused(f"Line {self._number} is longer than {MAX_LINE_CHARS} characters.")
+        self._in_record += len(line)
+        if self._in_record > MAX_LINE_CHARS:
+            message = f"Row {self._record} is longer than {MAX_LINE_CHARS} characters, or a quote is never closed."
+            raise refused(message)
         if not line:
             self.is_at_end = True
             raise StopIteration

@@ -7,6 +7,7 @@ pause, some times; a file that cannot be read ends the import with the reason.
 import asyncio
 import contextlib
 import random
+from collections.abc import Coroutine
 from datetime import timedelta
 from typing import Any, Final
 
@@ -14,6 +15,7 @@ import structlog
 
 from postern_api.customers.store import CustomerStore
 from postern_api.imports.applying import Application
+from postern_api.imports.lease import Lease
 from postern_api.imports.reviewing import Review
 from postern_api.imports.store import ImportStore, LeaseLost, LeaseStore, PeopleStore
 from postern_api.resources import Resources
@@ -57,31 +59,32 @@ class ImportWorker:
         document = await self._leases.claim(self._owner)
         if document is None:
             return False
-        pause, failures = timedelta(), 0
+        pause, failed = timedelta(), False
         try:
-            await self._work(document)
+            await Lease(self._leases, document["_id"], self._owner).during(self._work(document))
         except LeaseLost:
             log.info("import_lease_lost", import_id=document["_id"])
         except Exception as error:
-            failures = 1
-            pause = PAUSE * 2 ** min(document["attempts"], 6) * random.uniform(0.75, 1.25)
+            failed = True
+            pause = PAUSE * 2 ** min(document["attempts"] - 1, 6) * random.uniform(0.75, 1.25)
             exc_info = None if isinstance(error, Temporary) else error
             log.warning("import_interrupted", import_id=document["_id"], error=type(error).__name__, exc_info=exc_info)
         finally:
             with contextlib.suppress(Temporary):
-                await asyncio.shield(self._leases.release(document["_id"], self._owner, pause=pause, failures=failures))
+                await asyncio.shield(self._leases.release(document["_id"], self._owner, pause=pause, failed=failed))
         return True
 
     async def _work(self, document: Document) -> None:
         scope = TenantScope(document["customer_id"])
         store, people = ImportStore(self._resources.mongo, scope), PeopleStore(self._resources.mongo, scope)
         customer = await CustomerStore(self._resources.mongo).get(document["customer_id"])
-        if document["attempts"] >= MAX_ATTEMPTS or customer is None:
+        if document["attempts"] > MAX_ATTEMPTS or customer is None:
             await self._fail(document, store, GAVE_UP)
             return
         try:
             if document["state"] == ImportState.REVIEWING:
-                await Review(self._resources, document, customer, self._owner, store, people).run()
+                review = Review(self._resources, document, customer, self._owner, store, people)
+                await _in_time(review.run(), self._resources.settings.api_import_review_seconds)
             else:
                 await Application(self._resources, document, self._owner, store, people).run()
         except Rejected as error:
@@ -100,3 +103,15 @@ class ImportWorker:
         await store.advance(document["_id"], self._owner, changes)
         if document["state"] == ImportState.REVIEWING:
             await store.delete_parts(document["_id"])
+
+
+async def _in_time(work: Coroutine[Any, Any, None], seconds: float) -> None:
+    limit = asyncio.timeout(seconds)
+    try:
+        async with limit:
+            await work
+    except TimeoutError:
+        if not limit.expired():
+            raise
+        message = f"Reading took longer than {round(seconds)} seconds. Split the file."
+        raise Rejected("unreadable-file", message) from None

@@ -1,8 +1,8 @@
 """Single cells: the guard against formulas, and what a text field may hold (SPEC U3, CASES 43, 44).
 
-A spreadsheet takes a cell that begins with `=`, `+`, `-`, `@`, TAB or CR for a formula. An export puts a `'` before
-it, and an import takes one off again. Text that begins with `'` and then such a character gets one more, so that the
-way there and back always gives the same text.
+A spreadsheet takes a cell that begins with `=`, `+`, `-`, `@`, TAB or CR for a formula, some also with the full-width
+forms of these, or with blanks before them. An export puts a `'` before it, and an import takes one off again. Text that
+begins with `'` and then such a character gets one more, so that the way there and back always gives the same text.
 """
 
 import re
@@ -11,8 +11,9 @@ from typing import Final
 
 MAX_LINE: Final = 200
 MAX_NOTES: Final = 4000
-_LOOKS_LIKE_A_FORMULA: Final = re.compile(r"'*[=+\-@\t\r]")
-_GUARDED: Final = re.compile(r"'+[=+\-@\t\r]")
+_FORMULA: Final = r"(?:[\t\r]|\s*[=+\-@\uff1d\uff0b\uff0d\uff20])"
+_LOOKS_LIKE_A_FORMULA: Final = re.compile(f"'*{_FORMULA}")
+_GUARDED: Final = re.compile(f"'+{_FORMULA}")
 _NO_TEXT: Final = frozenset({"Cc", "Cs", "Zl", "Zp"})
 
 

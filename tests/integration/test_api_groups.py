@@ -97,6 +97,16 @@ async def test_who_is_in_many_groups_is_named_once(api, customer):
     assert emails(await members_of(api, customer, outer, "&nested=true")) == [f"u{number}" for number in range(5)]
 
 
+@pytest.mark.spec("S7")
+async def test_groups_with_too_many_within_are_refused_and_not_looked_through(api, customer, monkeypatch):
+    monkeypatch.setattr("postern_api.groups.members.MAX_WITHIN", 3)
+    groups = [await put_group(api, customer, f"g{number}", []) for number in range(5)]
+    outer = await put_group(api, customer, "outer", groups)
+    refused = await api.get(f"{customer}/groups/{outer['_id']}/members?nested=true", expect=409)
+    assert refused.json()["code"] == "limit-reached"
+    assert len(await members_of(api, customer, outer)) == 5
+
+
 @pytest.mark.spec("S7", "T6")
 async def test_a_list_is_kept_by_hand(api, customer):
     ann, bob = [await put_user(api, customer, f"{name}@acme.com", source="manual") for name in ("ann", "bob")]

@@ -258,19 +258,6 @@ async def test_a_review_that_takes_too_long_ends_with_that(place, monkeypatch):
 
 
 @pytest.mark.spec("U3")
-async def test_so_many_workbooks_are_written_at_once_and_csv_always(api, customer):
-    taken = api.resources.settings.api_max_exports
-    for _ in range(taken):
-        await api.resources.workbooks.acquire()
-    busy = await api.get(f"{customer}/users/export?format=xlsx", expect=429)
-    assert busy.headers["Retry-After"] == "10"
-    await api.get(f"{customer}/users/export", expect=200)
-    for _ in range(taken):
-        api.resources.workbooks.release()
-    await api.get(f"{customer}/users/export?format=xlsx", expect=200)
-
-
-@pytest.mark.spec("U3")
 async def test_an_import_that_is_forgotten_while_it_is_reviewed_leaves_nothing(api, customer, monkeypatch):
     path = await send(api, customer, text_of(3))
     real = ImportStore.advance

@@ -281,7 +281,9 @@ class Delivery:
         while True:
             await asyncio.sleep(0.25)
             if self._unwanted:
-                unwanted, self._unwanted = self._unwanted, []
+                # What was claimed again meanwhile, as the database had stalled for long, is under way by right.
+                unwanted = [one for one in self._unwanted if one not in self._under_way]
+                self._unwanted = []
                 await self._put_back(*unwanted)
             try:
                 await self._remove_emptied()

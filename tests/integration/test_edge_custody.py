@@ -213,10 +213,10 @@ async def test_what_one_server_took_is_not_sent_again_when_the_next_one_leads_to
     edge = edges()
     read = edge.edge.delivery._servers.use
 
-    def use(chosen, **options):
+    def use(chosen, customer_id, **options):
         if chosen.port == other.port:
             raise RuntimeError("a bug")
-        return read(chosen, **options)
+        return read(chosen, customer_id, **options)
 
     monkeypatch.setattr(edge.edge.delivery._servers, "use", use)
     await edge.seed(server(hop, 5), server(other, 20))

@@ -1,6 +1,5 @@
 """Imports in the background: taken over after a crash, without a double effect; exports; bounds of uploads."""
 
-import asyncio
 import io
 
 import pytest
@@ -13,17 +12,11 @@ from postern_api.imports.store import ImportStore, PeopleStore
 from postern_api.imports.table import Table, TextSource
 from postern_api.imports.workbook import WorkbookSource
 from postern_api.imports.workbook_writer import MEDIA_TYPE
-from postern_api.imports.worker import MAX_ATTEMPTS, ImportWorker
+from postern_api.imports.worker import ImportWorker
 from postern_common.documents import Collections
-from postern_common.errors import Temporary
 from postern_common.mongo import PLATFORM
 from tests.servers.api import TOKEN, api, place, prepared, running_api  # noqa: F401 - fixtures
-
-CSV = {"Content-Type": "text/csv"}
-
-
-class Died(BaseException):
-    """A process that is killed: nothing of it runs any more."""
+from tests.servers.imports import CSV, die, send, state, text_of, work
 
 
 @pytest.fixture
@@ -37,49 +30,6 @@ async def customer(api):
 def small_batches(monkeypatch):
     monkeypatch.setattr(reviewing, "BATCH", 10)
     monkeypatch.setattr(applying, "BATCH", 10)
-
-
-def text_of(count):
-    return "email,first_name\n" + "".join(f"user{number}@acme.com,User {number}\n" for number in range(count))
-
-
-async def send(api, customer, text):
-    made = await api.post(f"{customer}/imports", content=text.encode(), headers=CSV, expect=202)
-    return made.headers["Location"]
-
-
-async def state(api, path):
-    return (await api.get(path, expect=200)).json()
-
-
-async def work(api):
-    while await ImportWorker(api.resources).work_once():
-        pass
-
-
-def dying(monkeypatch, kind, name, calls, error=Died):
-    """Let the process die in the given call of a method, without giving its lease up."""
-    real, seen = getattr(kind, name), []
-
-    async def method(self, *arguments, **options):
-        seen.append(name)
-        if len(seen) == calls:
-            raise error
-        return await real(self, *arguments, **options)
-
-    async def release(self, *_, **__):
-        """The dead give nothing up."""
-
-    monkeypatch.setattr(kind, name, method)
-    if error is Died:
-        monkeypatch.setattr("postern_api.imports.store.LeaseStore.release", release)
-
-
-async def die(api, monkeypatch, kind, name, calls):
-    with monkeypatch.context() as patch:
-        dying(patch, kind, name, calls)
-        with pytest.raises(Died):
-            await ImportWorker(api.resources).work_once()
 
 
 @pytest.mark.spec("U3")
@@ -130,28 +80,6 @@ async def test_a_crash_between_commit_and_the_next_step_repeats_nothing(api, cus
     assert len(await api.events("UserAdded")) == 25
 
 
-@pytest.mark.spec("U3")
-async def test_a_worker_whose_lease_went_to_another_changes_nothing_more(api, customer, monkeypatch, small_batches):
-    path = await send(api, customer, text_of(25))
-    await work(api)
-    await api.post(f"{path}/apply", expect=202)
-    real = Application._apply
-
-    async def late(self, rows):
-        with monkeypatch.context() as patch, api.later(minutes=2):
-            patch.setattr(Application, "_apply", real)
-            await work(api)
-        await real(self, rows)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Application, "_apply", late)
-        await ImportWorker(api.resources).work_once()
-    done = await state(api, path)
-    assert done["state"] == "applied"
-    assert done["results"] == {"created": 25, "updated": 0, "stale": 0, "left_out": 0}
-    assert len(await api.events("UserAdded")) == 25
-
-
 @pytest.mark.spec("U3", "U4")
 async def test_an_address_that_is_taken_within_the_same_moment_leaves_out_its_row_alone(api, customer, monkeypatch):
     path = await send(api, customer, text_of(5))
@@ -169,92 +97,6 @@ async def test_an_address_that_is_taken_within_the_same_moment_leaves_out_its_ro
     assert (await state(api, path))["results"] == {"created": 4, "updated": 0, "stale": 1, "left_out": 0}
     (row,) = (await api.get(f"{path}/rows?result=stale")).json()["items"]
     assert (row["email"], row["result_reason"]) == ("user3@acme.com", "An address is in use since the review.")
-
-
-@pytest.mark.spec("U3")
-async def test_a_process_that_is_stopped_gives_its_work_up_at_once(api, customer, monkeypatch, small_batches):
-    path = await send(api, customer, text_of(25))
-    reached = asyncio.Event()
-
-    async def hang(self, rows):
-        reached.set()
-        await asyncio.Event().wait()
-
-    with monkeypatch.context() as patch:
-        patch.setattr(ImportStore, "add_rows", hang)
-        task = asyncio.create_task(ImportWorker(api.resources).run())
-        await reached.wait()
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-    await work(api)
-    assert (await state(api, path))["state"] == "reviewed"
-
-
-@pytest.mark.spec("U3")
-async def test_a_failure_that_passes_is_tried_again_and_one_that_stays_ends_the_import(api, customer, monkeypatch):
-    path = await send(api, customer, text_of(3))
-    with monkeypatch.context() as patch:
-        dying(patch, ImportStore, "add_rows", 1, Temporary("the database is away"))
-        assert await ImportWorker(api.resources).work_once() is True
-    assert (await state(api, path))["state"] == "reviewing"
-    with api.later(minutes=1):
-        await work(api)
-    assert (await state(api, path))["state"] == "reviewed"
-    imports = api.mongo.collection(Collections.IMPORTS, PLATFORM)
-    path = await send(api, customer, text_of(3))
-    await imports.update_one({"state": "reviewing"}, {"$set": {"attempts": MAX_ATTEMPTS}})
-    await work(api)
-    failed = await state(api, path)
-    assert (failed["state"], failed["reason"][:9]) == ("failed", "It failed")
-
-
-@pytest.mark.spec("U3")
-async def test_a_file_that_kills_whoever_reads_it_is_read_so_many_times_and_no_more(api, customer, monkeypatch):
-    path = await send(api, customer, text_of(3))
-    for attempt in range(MAX_ATTEMPTS):
-        with api.later(minutes=2 * attempt):
-            await die(api, monkeypatch, ImportStore, "add_rows", 1)
-    with api.later(minutes=2 * MAX_ATTEMPTS):
-        await work(api)
-    failed = await state(api, path)
-    assert (failed["state"], failed["reason"][:9]) == ("failed", "It failed")
-
-
-@pytest.mark.spec("U3")
-async def test_a_slow_review_keeps_its_lease_and_ends_where_that_is_lost(api, customer, monkeypatch):
-    monkeypatch.setattr("postern_api.imports.lease.BEAT_SECONDS", 0.05)
-    path, owners = await send(api, customer, text_of(3)), []
-    imports = api.mongo.collection(Collections.IMPORTS, PLATFORM)
-
-    async def slow(self, rows):
-        before = (await imports.find_one({}))["lease_until"]
-        await asyncio.sleep(0.3)
-        owners.append((await imports.find_one({}))["lease_until"] > before)
-        await imports.update_one({}, {"$set": {"lease_owner": "another"}})
-        await asyncio.sleep(10)
-
-    monkeypatch.setattr(ImportStore, "add_rows", slow)
-    began = asyncio.get_running_loop().time()
-    assert await ImportWorker(api.resources).work_once() is True
-    assert owners == [True]
-    assert asyncio.get_running_loop().time() - began < 5
-    assert (await state(api, path))["state"] == "reviewing"
-
-
-@pytest.mark.spec("U3")
-async def test_a_review_that_takes_too_long_ends_with_that(place, monkeypatch):
-    async def for_ever(self, rows):
-        await asyncio.sleep(60)
-
-    monkeypatch.setattr(ImportStore, "add_rows", for_ever)
-    async with running_api(place, api_import_review_seconds=1.0) as api:
-        customer = await api.customer()
-        await api.verified(customer, "acme.com")
-        path = await send(api, customer, text_of(3))
-        await ImportWorker(api.resources).work_once()
-        failed = await state(api, path)
-        assert (failed["state"], failed["reason"]) == ("failed", "Reading took longer than 1 seconds. Split the file.")
 
 
 @pytest.mark.spec("U3")

@@ -43,7 +43,7 @@ class ImportDocument(TypedDict):
 
     `is_open` and the lease are for the workers of the API's processes: a review begins anew, an application goes on
     behind `applied_through`, the number of the last row that is done with. `octets_read` and `rows` tell the progress.
-    `attempts` counts failures in a row that may pass.
+    `attempts` counts how often a worker took it since it got on; one that ended in order does not count.
     """
 
     _id: str

@@ -7,10 +7,10 @@ outcomes to the database, a few hundred rows at a time. A review that broke off 
 import asyncio
 import tempfile
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, closing
 from itertools import islice
-from typing import Any, BinaryIO, Final, cast
+from typing import Any, BinaryIO, Final, ParamSpec, TypeVar, cast
 
 from postern_api.imports.rules.review import (
     Existing,
@@ -32,6 +32,8 @@ from postern_common.ids import new_id
 from postern_common.import_documents import ImportState
 
 Document = dict[str, Any]
+P = ParamSpec("P")
+T = TypeVar("T")
 BATCH: Final = 500
 MAX_TOLD: Final = 10
 MAX_TOLD_LENGTH: Final = 300
@@ -62,14 +64,14 @@ class Review:
         await self._store.advance(self._id, self._owner, {"updated_at": self._resources.now()})
         await self._store.delete_rows(self._id)
         async with self._file() as file:
-            table = await asyncio.to_thread(_open, file, self._document["kind"])
+            table = await _in_thread(_open, file, self._document["kind"])
             with closing(Claims()) as claims:
                 domains = await self._people.domain_names()
                 sites = Sites(await self._people.sites())
                 rows = table.rows()
-                while batch := await asyncio.to_thread(_next_batch, rows):
+                while batch := await _in_thread(_next_batch, rows):
                     known = await self._known(batch, domains, sites)
-                    await self._keep(await asyncio.to_thread(self._judge, batch, known, claims), table)
+                    await self._keep(await _in_thread(self._judge, batch, known, claims), table)
         await self._finish(table)
 
     @asynccontextmanager
@@ -159,6 +161,15 @@ class Review:
         if wanted <= free:
             return []
         return [f"{free} licences are free for {wanted} new users: those at the end of the file will be left out."]
+
+
+async def _in_thread(function: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
+    """Run it in a thread. Where that is called off, the thread ends first: what it works on is closed next."""
+    running = asyncio.create_task(asyncio.to_thread(function, *arguments, **named))
+    try:
+        return await asyncio.shield(running)
+    finally:
+        await asyncio.wait({running})
 
 
 def _open(file: BinaryIO, kind: str) -> Table:

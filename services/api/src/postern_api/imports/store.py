@@ -145,12 +145,10 @@ class LeaseStore:
         held = {"_id": import_id, "is_open": True, "lease_owner": owner}
         return bool(await self._imports.update_one(held, change))
 
-    async def release(self, import_id: str, owner: str, *, pause: timedelta, failed: bool) -> None:
-        """Give an import up for others to take, after a pause; what did not fail was no attempt."""
+    async def release(self, import_id: str, owner: str, *, pause: timedelta, attempts: int) -> None:
+        """Give an import up for others to take, after a pause. It was tried so many times, or none since it got on."""
         until = await self._mongo.server_time() + pause
-        change: Document = {"$set": {"lease_owner": None, "lease_until": until}}
-        if not failed:
-            change["$inc"] = {"attempts": -1}
+        change = {"$set": {"lease_owner": None, "lease_until": until}, "$min": {"attempts": attempts}}
         await self._imports.update_one({"_id": import_id, "lease_owner": owner}, change)
 
 

@@ -27,7 +27,7 @@ from postern_common.mongo import TenantScope
 LOOK_SECONDS: Final = 1.0
 MAX_ATTEMPTS: Final = 8
 PAUSE: Final = timedelta(seconds=2)
-GAVE_UP: Final = "It failed again and again for a reason on our side. Try it once more later."
+GAVE_UP: Final = f"It failed or broke off {MAX_ATTEMPTS} times. Try it once more later, or with fewer rows."
 Document = dict[str, Any]
 
 log = structlog.get_logger(__name__)
@@ -59,19 +59,19 @@ class ImportWorker:
         document = await self._leases.claim(self._owner)
         if document is None:
             return False
-        pause, failed = timedelta(), False
+        pause, attempts = timedelta(), document["attempts"] - 1
         try:
             await Lease(self._leases, document["_id"], self._owner).during(self._work(document))
         except LeaseLost:
             log.info("import_lease_lost", import_id=document["_id"])
         except Exception as error:
-            failed = True
-            pause = PAUSE * 2 ** min(document["attempts"] - 1, 6) * random.uniform(0.75, 1.25)
+            pause = PAUSE * 2 ** min(attempts, 6) * random.uniform(0.75, 1.25)
+            attempts += 1
             exc_info = None if isinstance(error, Temporary) else error
             log.warning("import_interrupted", import_id=document["_id"], error=type(error).__name__, exc_info=exc_info)
         finally:
             with contextlib.suppress(Temporary):
-                await asyncio.shield(self._leases.release(document["_id"], self._owner, pause=pause, failed=failed))
+                await asyncio.shield(self._leases.release(document["_id"], self._owner, pause=pause, attempts=attempts))
         return True
 
     async def _work(self, document: Document) -> None:

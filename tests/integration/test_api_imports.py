@@ -383,16 +383,3 @@ async def test_an_import_is_applied_once_and_can_be_forgotten(api, customer):
     await api.get(f"{path}/rows", expect=404)
     assert await api.all("import_rows") == []
     assert set(await users_of(api, customer)) == {"ann@acme.com"}
-
-
-@pytest.mark.spec("U3")
-async def test_so_many_workbooks_are_written_at_once_and_csv_always(api, customer):
-    taken = api.resources.settings.api_max_exports
-    for _ in range(taken):
-        await api.resources.workbooks.acquire()
-    busy = await api.get(f"{customer}/users/export?format=xlsx", expect=429)
-    assert busy.headers["Retry-After"] == "10"
-    await api.get(f"{customer}/users/export", expect=200)
-    for _ in range(taken):
-        api.resources.workbooks.release()
-    await api.get(f"{customer}/users/export?format=xlsx", expect=200)

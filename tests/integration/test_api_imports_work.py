@@ -1,17 +1,10 @@
 """Imports in the background: taken over after a crash, without a double effect; exports; bounds of uploads."""
 
-import io
-
 import pytest
 
 from postern_api.imports import applying, reviewing
 from postern_api.imports.applying import Application
-from postern_api.imports.export import sample_csv, sample_xlsx
-from postern_api.imports.rules.rows import export_header
 from postern_api.imports.store import ImportStore, PeopleStore
-from postern_api.imports.table import Table, TextSource
-from postern_api.imports.workbook import WorkbookSource
-from postern_api.imports.workbook_writer import MEDIA_TYPE
 from postern_api.imports.worker import ImportWorker
 from postern_common.documents import Collections
 from postern_common.mongo import PLATFORM
@@ -124,50 +117,6 @@ async def test_nothing_more_is_saved_for_a_customer_that_was_suspended_meanwhile
     await api.mongo.collection(Collections.CUSTOMERS, PLATFORM).update_one({}, {"$set": {"state": "suspended"}})
     await work(api)
     assert ((await state(api, path))["state"], await api.all("users")) == ("failed", [])
-
-
-@pytest.mark.spec("U3")
-async def test_an_export_that_is_imported_changes_nothing(api, customer):
-    site = {"description": "=London", "servers": [{"host": "127.0.0.9"}]}
-    site_id = (await api.post(f"{customer}/sites", site, expect=201)).json()["id"]
-    people = [
-        {"email": "o'brien@acme.com", "first_name": "=1+1", "last_name": "O'Brien", "mobile": "+44 7700 900000"},
-        {"email": "ann@acme.com", "first_name": "Zoë", "last_name": "", "aliases": ["b@acme.com", "a@acme.com"]},
-        {"email": "z@acme.com", "first_name": "@x", "last_name": "'=y", "notes": "one\n=two", "site_id": site_id},
-    ]
-    for one in people:
-        await api.post(f"{customer}/users", one, expect=201)
-    users = api.mongo.collection(Collections.USERS, PLATFORM)
-    list_of_theirs = (await users.find_one({"email": "ann@acme.com"})) | {"_id": "usr_list", "kind": "list"}
-    await users.insert_one(list_of_theirs | {"email": "list@acme.com", "email_key": "list@acme.com"})
-    answer = await api.get(f"{customer}/users/export", expect=200)
-    assert answer.headers["content-type"] == "text/csv; charset=utf-8"
-    assert answer.headers["content-disposition"] == 'attachment; filename="users.csv"'
-    header = ",".join(f'"{name}"' for name in export_header(2))
-    assert answer.content.startswith(b"\xef\xbb\xbf" + header.encode())
-    assert "'=1+1" in answer.text
-    assert "'=London" in answer.text
-    assert "list@acme.com" not in answer.text
-    book = await api.get(f"{customer}/users/export?format=xlsx", expect=200)
-    for content, kind in ((answer.content, "text/csv"), (book.content, MEDIA_TYPE)):
-        made = await api.post(f"{customer}/imports", content=content, headers={"Content-Type": kind}, expect=202)
-        await work(api)
-        imported = await state(api, made.headers["Location"])
-        assert imported["counts"] == {"create": 0, "update": 0, "unchanged": 3, "skipped": 0, "error": 0}
-        assert imported["warnings"] == []
-    only = await api.get(f"{customer}/users/export?source=csv", expect=200)
-    assert only.text.count("\r\n") == 1
-    await api.get(f"{customer}/users/export?format=pdf", expect=422)
-
-
-@pytest.mark.spec("U3")
-async def test_samples_are_there_for_everybody(api):
-    for name, source, content in (("csv", TextSource, sample_csv()), ("xlsx", WorkbookSource, sample_xlsx())):
-        answer = await api.get(f"/v1/samples/users.{name}", token=None, expect=200)
-        assert answer.content == content
-        rows = list(Table(source(io.BytesIO(answer.content))).rows())
-        assert len(rows) == 3
-        assert not any(row.faults for row in rows)
 
 
 @pytest.mark.spec("U3")

@@ -47,7 +47,9 @@ class ApiSettings(CommonSettings):
     api_import_review_seconds: float = Field(
         1800.0, ge=1, le=86400, description="How long reading one imported file may take."
     )
-    api_max_exports: int = Field(2, ge=1, le=100, description="Workbooks that one process writes at once for exports.")
+    api_max_exports: int = Field(  # each takes a thread, of which a process has five or more
+        2, ge=1, le=4, description="Workbooks that one process writes at once for exports; further ones get 429."
+    )
     api_max_imports: int = Field(50, ge=1, le=10_000, description="Imports that are kept for a customer at once.")
     api_max_requests: int = Field(
         400, ge=10, le=100_000, description="Requests that are answered at once; further ones get 503 at once."

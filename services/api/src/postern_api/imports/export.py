@@ -8,18 +8,22 @@ from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from functools import cache
 from typing import Any, BinaryIO, Final, cast
 
+from postern_api.http.problems import conflict, rate_limited
 from postern_api.imports.rules.cells import guard
 from postern_api.imports.rules.columns import TEXTS
 from postern_api.imports.rules.review import Sites
 from postern_api.imports.rules.rows import MAX_ALIASES, export_cells, export_header
 from postern_api.imports.store import PeopleStore
 from postern_api.imports.workbook_writer import workbook_of, write_workbook
+from postern_api.imports.workbook_xml import MAX_ROW
 from postern_api.tenancy import Tenant
 
 Document = dict[str, Any]
 BATCH: Final = 200
 BATCH_SECONDS: Final = 60.0
 PIECE: Final = 256 * 1024
+RETRY_SECONDS: Final = 10.0
+MAX_USERS: Final = MAX_ROW - 1  # the first row names the columns
 MARK: Final = "\ufeff"  # without it Excel takes a CSV file for Windows-1252
 SAMPLE: Final = (
     ("email", "first_name", "last_name", "home_phone", "mobile", "company", "department", "notes", "alias1", "alias2"),
@@ -46,24 +50,31 @@ class Export:
             yield (MARK if first else "").encode() + csv_of(rows)
             first = False
 
-    async def xlsx(self, writing: asyncio.Semaphore) -> AsyncIterator[bytes]:
-        """A workbook, written to disk first: its directory stands at its end. `writing` bounds how many are."""
-        file = cast("BinaryIO", await asyncio.to_thread(tempfile.TemporaryFile))
-        try:
-            async with writing:
+    async def xlsx(self, places: asyncio.Semaphore) -> AsyncIterator[bytes]:
+        """A workbook, whole on disk before it is answered: its directory stands at its end. `places` bounds how many
+        are written at once; refuses one more, and one that has more rows than a workbook holds.
+        """
+        if places.locked():
+            raise rate_limited("Too many workbooks are being written. Try again, or take CSV.", RETRY_SECONDS)
+        async with places:
+            if await self._people.has_exported(self._query, MAX_USERS + 1):
+                message = f"A workbook holds {MAX_USERS} users at most, and these are more. Take CSV."
+                raise conflict("limit-reached", message)
+            file = cast("BinaryIO", await asyncio.to_thread(tempfile.TemporaryFile))
+            try:
                 await self._write_workbook(file)
-            await asyncio.to_thread(file.seek, 0)
-            while piece := await asyncio.to_thread(file.read, PIECE):
-                yield piece
-        finally:
-            file.close()
+            except BaseException:
+                file.close()
+                raise
+        return _pieces(file)
 
     async def _write_workbook(self, file: BinaryIO) -> None:
         loop = asyncio.get_running_loop()
         batches = self._rows()
+        is_called_off = False
 
         async def next_batch() -> list[list[str]] | None:
-            return await anext(batches, None)
+            return None if is_called_off else await anext(batches, None)
 
         def rows() -> Iterator[Sequence[str]]:
             # The thread that writes asks the loop for more: neither holds more than one batch.
@@ -71,7 +82,13 @@ class Export:
             while (batch := asyncio.run_coroutine_threadsafe(next_batch(), loop).result(BATCH_SECONDS)) is not None:
                 yield from batch
 
-        await asyncio.to_thread(write_workbook, file, rows())
+        writing = asyncio.create_task(asyncio.to_thread(write_workbook, file, rows()))
+        try:
+            await asyncio.shield(writing)
+        finally:
+            # The place is free once the thread has ended, which one that is called off does for want of rows.
+            is_called_off = True
+            await asyncio.wait({writing})
 
     async def _rows(self) -> AsyncIterator[list[list[str]]]:
         """The names of the columns, then users by address, guarded against formulas."""
@@ -100,6 +117,15 @@ class Export:
             else:
                 high = middle
         return low
+
+
+async def _pieces(file: BinaryIO) -> AsyncIterator[bytes]:
+    try:
+        await asyncio.to_thread(file.seek, 0)
+        while piece := await asyncio.to_thread(file.read, PIECE):
+            yield piece
+    finally:
+        file.close()
 
 
 def csv_of(rows: Iterable[Iterable[str]]) -> bytes:

@@ -8,7 +8,6 @@ from fastapi.responses import StreamingResponse
 from postern_api.auth.roles import Permission
 from postern_api.http.idempotency import IdempotentRoute
 from postern_api.http.openapi import PUBLIC, answers
-from postern_api.http.problems import rate_limited
 from postern_api.imports.export import Export, sample_csv, sample_xlsx
 from postern_api.imports.schemas import ExportQuery
 from postern_api.imports.workbook_writer import MEDIA_TYPE as XLSX
@@ -16,7 +15,6 @@ from postern_api.tenancy import Tenant, customer_scope, public
 
 CSV: Final = "text/csv"
 CSV_UTF8: Final = "text/csv; charset=utf-8"
-RETRY_SECONDS: Final = 10.0
 router = APIRouter(tags=["Imports"], route_class=IdempotentRoute)
 Reader = Annotated[Tenant, customer_scope(Permission.USERS_READ)]
 _FILE: Final = {"type": "string", "description": "The file."}
@@ -36,7 +34,7 @@ def _attachment(name: str) -> dict[str, str]:
     operation_id="users_export",
     summary="Export users",
     response_class=Response,
-    responses={**_file(CSV, XLSX), **answers(404, 429)},
+    responses={**_file(CSV, XLSX), **answers(404, 409, 429)},
 )
 async def export(tenant: Reader, options: Annotated[ExportQuery, Query()]) -> StreamingResponse:
     """Mailbox owners with the columns that an import takes; importing the file changes nothing.
@@ -46,10 +44,8 @@ async def export(tenant: Reader, options: Annotated[ExportQuery, Query()]) -> St
     query = {name: value for name in ("state", "source") if (value := getattr(options, name)) is not None}
     exported = Export(tenant, query)
     if options.format == "xlsx":
-        writing = tenant.resources.workbooks
-        if writing.locked():
-            raise rate_limited("Too many workbooks are being written. Try again, or take CSV.", RETRY_SECONDS)
-        return StreamingResponse(exported.xlsx(writing), media_type=XLSX, headers=_attachment("users.xlsx"))
+        pieces = await exported.xlsx(tenant.resources.workbooks)
+        return StreamingResponse(pieces, media_type=XLSX, headers=_attachment("users.xlsx"))
     return StreamingResponse(exported.csv(), media_type=CSV_UTF8, headers=_attachment("users.csv"))
 
 

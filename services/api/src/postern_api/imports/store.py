@@ -209,6 +209,10 @@ class PeopleStore:
         """Mailbox owners by address."""
         return self._users.stream(_owners(query), sort=[("email_key", 1)], batch_size=500)
 
+    async def has_exported(self, query: Document, count: int) -> bool:
+        """Whether there are that many mailbox owners."""
+        return await self._users.count(_owners(query), limit=count) >= count
+
     async def has_alias(self, query: Document, place: int) -> bool:
         """Whether anybody has an alias at that place, counted from 0."""
         there = {f"aliases.{place}": {"$exists": True}}

@@ -8,6 +8,8 @@ where POSTERN_TEST_MANAGEMENT_URL says.
 import os
 import secrets
 import shutil
+import signal
+import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -47,6 +49,7 @@ class Farm:
         if unit is None:
             unit = self._units[name] = Unit(make(), self.processes)
         if not unit.alive:
+            _tell_of_death(unit)
             unit.start(120)
         return unit
 
@@ -156,3 +159,10 @@ class Farm:
         self.processes.sweep()
         if os.environ.get("POSTERN_TEST_KEEP") != "1":
             shutil.rmtree(self.directory, ignore_errors=True)
+
+
+def _tell_of_death(unit: Unit) -> None:
+    """A server that no test has killed should not be dead: show why it is, past what pytest captures."""
+    if unit.child is not None and unit.child.process.returncode not in {0, -signal.SIGKILL, -signal.SIGTERM}:
+        status = unit.child.process.returncode
+        print(f"{unit.name} ended with status {status}:\n{unit.child.log_tail()}", file=sys.__stderr__, flush=True)

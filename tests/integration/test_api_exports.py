@@ -12,7 +12,7 @@ from postern_api.imports.export import sample_csv, sample_xlsx
 from postern_api.imports.rules.rows import export_header
 from postern_api.imports.table import Table, TextSource
 from postern_api.imports.workbook import WorkbookSource
-from postern_api.imports.workbook_writer import MEDIA_TYPE
+from postern_api.imports.workbook_writer import MEDIA_TYPE, write_workbook
 from postern_common.documents import Collections
 from postern_common.mongo import PLATFORM
 from tests.servers.api import api, place, prepared, running_api  # noqa: F401 - fixtures
@@ -29,7 +29,7 @@ async def customer(api):
 @pytest.fixture
 def writing(monkeypatch):
     """Workbooks whose writing begins and then waits until it may end."""
-    real, found = export.write_workbook, SimpleNamespace(begun=threading.Event(), may_end=threading.Event())
+    real, found = write_workbook, SimpleNamespace(begun=threading.Event(), may_end=threading.Event())
 
     def write(file, rows):
         found.begun.set()

@@ -105,6 +105,13 @@ async def test_groups_with_too_many_within_are_refused_and_not_looked_through(ap
     refused = await api.get(f"{customer}/groups/{outer['_id']}/members?nested=true", expect=409)
     assert refused.json()["code"] == "limit-reached"
     assert len(await members_of(api, customer, outer)) == 5
+    monkeypatch.setattr("postern_api.groups.members.MAX_DEPTH", 3)
+    chain = await put_group(api, customer, "chain0", [])
+    for number in range(1, 3):
+        chain = await put_group(api, customer, f"chain{number}", [chain])
+    await members_of(api, customer, chain, "&nested=true")
+    deep = await put_group(api, customer, "deep", [chain])
+    await api.get(f"{customer}/groups/{deep['_id']}/members?nested=true", expect=409)
 
 
 @pytest.mark.spec("S7", "T6")

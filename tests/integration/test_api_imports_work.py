@@ -120,6 +120,23 @@ async def test_nothing_more_is_saved_for_a_customer_that_was_suspended_meanwhile
 
 
 @pytest.mark.spec("U3")
+async def test_what_is_kept_of_a_file_is_bounded_however_much_its_rows_make_of_it(
+    api, customer, monkeypatch, small_batches
+):
+    monkeypatch.setattr(reviewing, "MAX_STORED", 30_000)
+    path = await send(api, customer, text_of(35))
+    await work(api)
+    assert (await state(api, path))["state"] == "reviewed"
+    path = await send(api, customer, "email,alias1,alias2,alias3,alias4\n" + "?,?,?,?,?\n" * 60)
+    await work(api)
+    failed = await state(api, path)
+    assert failed["state"] == "failed"
+    assert failed["reason"] == "What is to be kept of its rows is more than 30000 octets. Split the file."
+    assert (await api.get(f"{path}/rows", expect=200)).json()["items"] == []
+    assert await api.all("import_chunks") == []
+
+
+@pytest.mark.spec("U3")
 async def test_an_upload_may_be_larger_than_other_bodies_but_not_without_bound(place):
     async with running_api(place, api_max_import_bytes=2 * 1024 * 1024, api_max_body_bytes=4096) as api:
         customer = await api.customer()

@@ -8,6 +8,7 @@ from datetime import datetime
 import openpyxl
 import pytest
 
+from postern_api.imports import table, workbook_xml
 from postern_api.imports.rules.columns import field_of
 from postern_api.imports.rules.decoding import CP1252_WARNING, find_encoding, kind_of
 from postern_api.imports.table import MAX_ROWS, Record, Source, Table, TextSource
@@ -169,6 +170,13 @@ def test_a_fault_names_the_column_as_the_file_does():
         ('email,notes\nx@d.com,"open\n', "Row 2: a quote is opened and never closed."),
         ("email\n" + "x@d.com\n" * (MAX_ROWS + 1), "There are more than 100000 rows."),
         ("email\nx@d.com\n" + '"a\n",' * 400_000, "Row 3 is longer than 1048576 characters, or a quote is never"),
+        (
+            'email,notes\nx@d.com,"a\nb"\n' + '"a\n",' * 400_000,
+            "Row 3 (line 4) is longer than 1048576 characters, or a quote is never",
+        ),
+        ('email,notes\nx@d.com,"a\nb"\nx@d.com,"' + "a\n" * 80_000, "Row 3 (line 4): a cell is too long"),
+        ('email,notes\nx@d.com,"a\nb"\nx@d.com,"open\n', "Row 3 (line 4): a quote is opened and never closed."),
+        ("email\n" + "\n" * 1_048_574 + "x@d.com\n,\n", "There are more than 1048576 rows, empty ones counted."),
         ("email" + ",a" * 600, "There are more than 600 columns."),
     ],
 )
@@ -193,6 +201,25 @@ def test_cells_that_hold_too_much_together_are_refused():
         for _ in Table(Repeating()).rows():
             pass
     assert refused.value.message == "The cells hold more than 67108864 characters. Split the file."
+
+
+@pytest.mark.spec("U3")
+def test_so_many_cells_may_be_filled_and_empty_ones_do_not_count(monkeypatch):
+    monkeypatch.setattr(table, "MAX_CELLS", 6)
+    rows, _ = read("email,alias1,alias2\na@d.com,,\n,,\nb@d.com,b2@d.com\n")
+    assert [row.email for row in rows] == ["a@d.com", "b@d.com"]
+    with pytest.raises(Rejected, match=r"^More than 6 cells are not empty\. Split"):
+        read("email,alias1,alias2\na@d.com,,\nb@d.com,b2@d.com,b3@d.com\n")
+
+
+@pytest.mark.spec("U3")
+def test_so_many_cells_may_a_sheet_have_and_empty_ones_count(monkeypatch):
+    book = workbook_of([["email", ""], ["a@d.com", ""]])
+    monkeypatch.setattr(workbook_xml, "MAX_CELLS", 4)
+    assert len(list(Table(WorkbookSource(io.BytesIO(book))).rows())) == 1
+    monkeypatch.setattr(workbook_xml, "MAX_CELLS", 3)
+    with pytest.raises(Rejected, match=r"^The sheet has more than 3 cells, empty ones counted"):
+        list(Table(WorkbookSource(io.BytesIO(book))).rows())
 
 
 @pytest.mark.parametrize(

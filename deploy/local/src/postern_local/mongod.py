@@ -43,6 +43,8 @@ class Mongod:
             *(str(mongod_program()), "--dbpath", str(data), "--port", str(self.port), "--bind_ip", "127.0.0.1"),
             *("--replSet", REPLICA_SET, "--oplogSize", "256", "--wiredTigerCacheSizeGB", "0.25", "--nounixsocket"),
             *("--quiet", "--setParameter", "diagnosticDataCollectionEnabled=false", *TRANSACTION_LIMIT),
+            # Files of databases that are dropped or not used are closed soon: tests make one after the other.
+            *("--wiredTigerEngineConfigString", "file_manager=(close_idle_time=20,close_scan_interval=5)"),
         )
         return Program(self.name, argv, cwd=self.directory, grace_seconds=20)
 

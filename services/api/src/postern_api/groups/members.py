@@ -13,6 +13,7 @@ from postern_api.tenancy import Tenant
 Document = dict[str, Any]
 FIELD: Final = "member_id"
 MAX_WITHIN: Final = 5000
+MAX_DEPTH: Final = 64
 
 
 class Members:
@@ -43,13 +44,15 @@ class Members:
     async def _closure(self, lists: frozenset[str]) -> set[str]:
         """The group and all groups within it."""
         seen, frontier = {self._group_id}, {self._group_id}
-        while frontier:
+        for _ in range(MAX_DEPTH):
             frontier = await self._store.groups_within(frontier, lists) - seen
+            if not frontier:
+                return seen
             seen |= frontier
             if len(seen) > MAX_WITHIN:
                 message = f"More than {MAX_WITHIN} groups lie within this one. List the members of each."
                 raise conflict("limit-reached", message)
-        return seen
+        raise conflict("limit-reached", f"Groups lie {MAX_DEPTH} deep or more in this one. List the members of each.")
 
     async def _rows(
         self, groups: set[str], but: frozenset[str], after: str | None, wanted: int, *, descending: bool

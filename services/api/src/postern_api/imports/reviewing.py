@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager, closing
 from itertools import islice
 from typing import Any, BinaryIO, Final, ParamSpec, TypeVar, cast
 
+from postern_api.imports.rules.decoding import refused
 from postern_api.imports.rules.review import (
     Existing,
     Known,
@@ -23,7 +24,7 @@ from postern_api.imports.rules.review import (
 )
 from postern_api.imports.rules.rows import Fault, Row
 from postern_api.imports.scratch import Claims
-from postern_api.imports.store import LEASE, ImportStore, PeopleStore
+from postern_api.imports.store import LEASE, ImportStore, PeopleStore, octets_of
 from postern_api.imports.table import Table, TextSource
 from postern_api.imports.workbook import WorkbookSource
 from postern_api.resources import Resources
@@ -35,6 +36,7 @@ Document = dict[str, Any]
 P = ParamSpec("P")
 T = TypeVar("T")
 BATCH: Final = 500
+MAX_STORED: Final = 256 * 1024 * 1024  # octets of what is kept of all rows, as the database encodes them
 MAX_TOLD: Final = 10
 MAX_TOLD_LENGTH: Final = 300
 
@@ -53,7 +55,7 @@ class Review:
         self._store = store
         self._people = people
         self._counts: Counter[str] = Counter({outcome.value: 0 for outcome in Outcome})
-        self._rows = 0
+        self._rows = self._octets = 0
 
     @property
     def _id(self) -> str:
@@ -103,7 +105,15 @@ class Review:
         self._counts.update(one.outcome.value for one in reviewed)
         self._rows += len(reviewed)
         await self._progress(table)
-        await self._store.add_rows([self._stored(one) for one in reviewed])
+        await self._store.add_rows(await _in_thread(self._bounded, reviewed))
+
+    def _bounded(self, reviewed: list[Reviewed]) -> list[Document]:
+        """The rows as they are kept; refuses what becomes too much. Runs in a thread."""
+        rows = [self._stored(one) for one in reviewed]
+        self._octets += octets_of(rows)
+        if self._octets > MAX_STORED:
+            raise refused(f"What is to be kept of its rows is more than {MAX_STORED} octets. Split the file.")
+        return rows
 
     def _stored(self, one: Reviewed) -> Document:
         user_id = new_id("usr") if one.outcome is Outcome.CREATE else one.user_id

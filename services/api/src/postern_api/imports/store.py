@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
+from bson import encode
 from bson.binary import Binary
 
 from postern_common.documents import Collections
@@ -222,3 +223,8 @@ class PeopleStore:
 def _owners(query: Document) -> Document:
     """Lists and public folders are groups, which no file of users holds."""
     return {"kind": {"$nin": ["list", "public_folder"]}, **query}
+
+
+def octets_of(rows: Sequence[Document]) -> int:
+    """How much the database keeps of them."""
+    return sum(len(encode(row)) for row in rows)

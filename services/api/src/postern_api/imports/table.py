@@ -16,6 +16,8 @@ from postern_api.imports.rules.rows import Row, broken_row, read_row
 MAX_ROWS: Final = 100_000
 MAX_LINE_CHARS: Final = 1024 * 1024
 MAX_TEXT_CHARS: Final = 64 * 1024 * 1024  # of all cells: a workbook names one long text a hundred thousand times
+MAX_CELLS: Final = 10_000_000  # of all rows, empty ones not counted
+MAX_NUMBER: Final = 1_048_576  # of the last row, as spreadsheets bound it
 PIECE: Final = 256 * 1024
 NO_ROWS: Final = "There is no row beneath the names of the columns."
 
@@ -49,14 +51,13 @@ class Table:
         self._source = source
         self.warnings = list(source.warnings)
         self.columns: Columns | None = None
+        self._text = self._cells = 0
 
     def rows(self) -> Iterator[Row]:
         """All rows of users; refuses a file that has too many, or no addresses at all."""
-        count = text = 0
+        count = 0
         for record in self._source.records():
-            text += sum(map(len, record.cells))
-            if text > MAX_TEXT_CHARS:
-                raise refused(f"The cells hold more than {MAX_TEXT_CHARS} characters. Split the file.")
+            self._check_amount(record)
             if self.columns is None:
                 self.columns = self._find_columns(record)
                 if self.columns.has_header:
@@ -72,6 +73,14 @@ class Table:
             raise refused("The file is empty.")
         if not count:
             self.warnings.append(NO_ROWS)
+
+    def _check_amount(self, record: Record) -> None:
+        self._text += sum(map(len, record.cells))
+        if self._text > MAX_TEXT_CHARS:
+            raise refused(f"The cells hold more than {MAX_TEXT_CHARS} characters. Split the file.")
+        self._cells += len(record.cells) - record.cells.count("")
+        if self._cells > MAX_CELLS:
+            raise refused(f"More than {MAX_CELLS} cells are not empty. Split the file, or leave columns out.")
 
     def _find_columns(self, record: Record) -> Columns:
         if record.problem:
@@ -117,11 +126,13 @@ class TextSource(Source):
                 return
             except csv.Error as error:
                 if lines.is_at_end:
-                    raise refused(f"Row {number}: a quote is opened and never closed.") from None
+                    raise refused(f"{lines.place}: a quote is opened and never closed.") from None
                 if "limit" in str(error):
-                    raise refused(f"Row {number}: a cell is too long, or a quote is never closed.") from None
+                    raise refused(f"{lines.place}: a cell is too long, or a quote is never closed.") from None
                 yield Record(number, [], "The quotes of this row do not match.")
                 continue
+            if number > MAX_NUMBER:
+                raise refused(f"There are more than {MAX_NUMBER} rows, empty ones counted. Split the file.")
             if any(cell.strip() for cell in cells):
                 yield Record(number, cells)
 
@@ -136,14 +147,19 @@ class _Lines:
     def __init__(self, text: io.TextIOWrapper) -> None:
         self._text = text
         self._number = 0
-        self._record = 0
-        self._in_record = 0
+        self._record = self._begins = self._in_record = 0
         self.is_at_end = False
 
     def begin_record(self, number: int) -> None:
         """From here on another row is read, of as many lines as its quotes hold."""
         self._record = number
         self._in_record = 0
+        self._begins = self._number + 1
+
+    @property
+    def place(self) -> str:
+        """The row under way, and the line that it begins in where that has another number."""
+        return f"Row {self._record}" + (f" (line {self._begins})" if self._begins != self._record else "")
 
     def __iter__(self) -> "_Lines":
         return self
@@ -155,7 +171,7 @@ class _Lines:
             raise refused(f"Line {self._number} is longer than {MAX_LINE_CHARS} characters.")
         self._in_record += len(line)
         if self._in_record > MAX_LINE_CHARS:
-            message = f"Row {self._record} is longer than {MAX_LINE_CHARS} characters, or a quote is never closed."
+            message = f"{self.place} is longer than {MAX_LINE_CHARS} characters, or a quote is never closed."
             raise refused(message)
         if not line:
             self.is_at_end = True

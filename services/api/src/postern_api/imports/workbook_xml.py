@@ -16,6 +16,7 @@ PIECE: Final = 64 * 1024
 MAX_DEPTH: Final = 32
 MAX_ROW: Final = 1_048_576  # as Excel bounds it
 MAX_CELLS_AS_SENT: Final = 20_000  # empty ones with a format only; of those with text MAX_COLUMNS
+MAX_CELLS: Final = 20_000_000  # of a sheet, as sent
 MAX_CELL_CHARS: Final = 64 * 1024  # Excel holds 32,767
 MAX_TOKEN_BYTES: Final = 1024 * 1024
 MAX_STRINGS: Final = 1_000_000
@@ -137,7 +138,7 @@ class _Sheet(_Reader):
         self.rows: list[tuple[int, list[RawCell | None]]] = []
         self._number = 0
         self._cells: list[RawCell | None] = []
-        self._sent = 0
+        self._sent = self._count = 0
         self._column = 0
         self._type = self._style = ""
         self._places: dict[str, int] = {}
@@ -153,6 +154,9 @@ class _Sheet(_Reader):
             self._sent += 1
             if self._sent > MAX_CELLS_AS_SENT:
                 raise NotXml("too many cells")
+            self._count += 1
+            if self._count > MAX_CELLS:
+                raise refused(f"The sheet has more than {MAX_CELLS} cells, empty ones counted. Leave some out.")
             reference = attributes.get("r")
             self._column = self._column + 1 if reference is None else self._place(reference)
             self._type, self._style = attributes.get("t", ""), attributes.get("s", "0")

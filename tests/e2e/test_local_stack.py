@@ -162,7 +162,7 @@ def test_a_background_stack_keeps_its_data_over_down_and_over_the_death_of_its_s
     assert len(children) == 10
     os.kill(supervisor, signal.SIGKILL)
     assert eventually(lambda: not Processes(local.directory).leftovers(), timeout=15)
-    assert all(process_start(pid) is None for pid in children)
+    assert eventually(lambda: all(process_start(pid) is None for pid in children), timeout=5)  # and were reaped
     local.done("up")
     assert local.env() == first
     local.done("down")

@@ -6,6 +6,15 @@ from postern_common.ldap_filter import MAX_DEPTH, FilterError, check_filter
 from postern_common.ldap_secrets import secret_attribute, secret_compared
 
 
+def refusal(text):
+    """Why a filter is refused; None where it is taken."""
+    try:
+        check_filter(text)
+    except FilterError as error:
+        return str(error)
+    return None
+
+
 @pytest.mark.spec("S11")
 @pytest.mark.parametrize(
     "text",
@@ -18,8 +27,9 @@ from postern_common.ldap_secrets import secret_attribute, secret_compared
         "(userAccountControl:1.2.840.113556.1.4.803:=2)", "(cn;lang-de=x)", "(mail=o'brien@d)", "(age>=5)", "(a~=b)",
     ],
 )  # fmt: skip
-def test_filters_of_the_standard_are_taken(text):
-    check_filter(text)
+def test_filters_of_the_standard_are_taken_and_not_without_their_last_bracket(text):
+    assert refusal(text) is None
+    assert refusal(text[:-1]) is not None
 
 
 @pytest.mark.spec("S11")

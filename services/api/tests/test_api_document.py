@@ -1,7 +1,7 @@
 """The OpenAPI document is valid and complete: every operation and field explains itself."""
 
 import pytest
-from openapi_spec_validator import validate
+from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from postern_api.app import create_app
 
@@ -15,7 +15,8 @@ SCHEMAS = DOCUMENT["components"]["schemas"]
 
 
 def test_the_document_is_valid():
-    validate(DOCUMENT)
+    assert list(OpenAPIV31SpecValidator(DOCUMENT).iter_errors()) == []
+    assert list(OpenAPIV31SpecValidator({**DOCUMENT, "info": {}}).iter_errors())
 
 
 @pytest.mark.parametrize(("name", "operation"), OPERATIONS, ids=[name for name, _ in OPERATIONS])

@@ -278,13 +278,17 @@ async def test_a_reading_for_a_run_that_is_over_makes_room_for_the_next(state, t
 async def test_an_answer_that_is_refused_is_not_given_again_and_again(state, tmp_path, monkeypatch):
     server = FakeServer(question(), NOTHING, NOTHING)
 
-    async def refuse(_question_id, _answer):
+    given = []
+
+    async def refuse(question_id, _answer):
+        given.append(question_id)
         raise Refused(422, "no")
 
     monkeypatch.setattr(server, "answer", refuse)
     async with at_work(agent_of(server, state, FakeDirectory(), tmp_path)):
         await eventually_async(lambda: not server.works)
         await eventually_async(lambda: "req_1" in server.asked[-1])
+    assert given == ["req_1"]
 
 
 @pytest.mark.spec("L4")

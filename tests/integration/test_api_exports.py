@@ -15,15 +15,8 @@ from postern_api.imports.workbook import WorkbookSource
 from postern_api.imports.workbook_writer import MEDIA_TYPE, write_workbook
 from postern_common.documents import Collections
 from postern_common.mongo import PLATFORM
-from tests.servers.api import api, place, prepared, running_api  # noqa: F401 - fixtures
+from tests.servers.api import api, customer, place, prepared, running_api  # noqa: F401 - fixtures
 from tests.servers.imports import state, work
-
-
-@pytest.fixture
-async def customer(api):
-    path = await api.customer()
-    await api.verified(path, "acme.com")
-    return path
 
 
 @pytest.fixture

@@ -8,16 +8,9 @@ import pytest
 from postern_api.imports.worker import ImportWorker
 from postern_common.documents import Collections
 from postern_common.mongo import PLATFORM
-from tests.servers.api import api, place, prepared  # noqa: F401 - fixtures
+from tests.servers.api import api, customer, place, prepared  # noqa: F401 - fixtures
 
 CSV = {"Content-Type": "text/csv"}
-
-
-@pytest.fixture
-async def customer(api):
-    path = await api.customer()
-    await api.verified(path, "acme.com")
-    return path
 
 
 async def work(api):

@@ -2,27 +2,14 @@
 
 import pytest
 
-from postern_api.imports import applying, reviewing
+from postern_api.imports import reviewing
 from postern_api.imports.applying import Application
 from postern_api.imports.store import ImportStore, PeopleStore
 from postern_api.imports.worker import ImportWorker
 from postern_common.documents import Collections
 from postern_common.mongo import PLATFORM
-from tests.servers.api import TOKEN, api, place, prepared, running_api  # noqa: F401 - fixtures
-from tests.servers.imports import CSV, die, send, state, text_of, work
-
-
-@pytest.fixture
-async def customer(api):
-    path = await api.customer()
-    await api.verified(path, "acme.com")
-    return path
-
-
-@pytest.fixture
-def small_batches(monkeypatch):
-    monkeypatch.setattr(reviewing, "BATCH", 10)
-    monkeypatch.setattr(applying, "BATCH", 10)
+from tests.servers.api import TOKEN, api, customer, place, prepared, running_api  # noqa: F401 - fixtures
+from tests.servers.imports import CSV, die, send, small_batches, state, text_of, work  # noqa: F401
 
 
 @pytest.mark.spec("U3")

@@ -8,16 +8,9 @@ import pytest
 from postern_common.documents import Collections
 from postern_common.mongo import PLATFORM
 from postern_deletion.delays.batches import Delays
-from tests.servers.api import api, place, prepared  # noqa: F401 - fixtures
+from tests.servers.api import api, customer, place, prepared  # noqa: F401 - fixtures
 from tests.servers.directory import ldap, put_user, set_up, settings
 from tests.servers.stored import Stored
-
-
-@pytest.fixture
-async def customer(api):
-    path = await api.customer()
-    await api.verified(path, "acme.com")
-    return path
 
 
 def user(email="ann@acme.com", *aliases, **fields):

@@ -10,26 +10,10 @@ from postern_common.documents import Collections
 from postern_common.mongo import ClockSkew, Mongo
 from postern_deletion.store import UserStore
 from postern_deletion.sweep import Sweep
-from tests.servers.stored import Stored, connect
+from tests.servers.stored import Stored, connect, move, stored  # noqa: F401
 
 USERS, ADDRESSES, DELETED = Collections.USERS, Collections.ADDRESSES, Collections.DELETED_USERS
 DAY = timedelta(days=1)
-
-
-@pytest.fixture
-async def stored(mongo_uri, database, tmp_path):
-    mongo = connect(mongo_uri, database, Clock(tmp_path / "clock"))
-    await mongo.ensure_indexes()
-    yield Stored(mongo)
-    mongo.close()
-
-
-@pytest.fixture
-def move(tmp_path):
-    def to(offset):
-        (tmp_path / "clock").write_text(str(offset.total_seconds()))
-
-    return to
 
 
 def sweep(stored, kind=UserStore, **options):

@@ -5,31 +5,14 @@ from datetime import timedelta
 
 import pytest
 
-from postern_common.clock import Clock
 from postern_common.documents import Collections
 from postern_common.ids import new_id
 from postern_deletion.store import UserStore
 from postern_deletion.sweep import Sweep
 from postern_deletion.warnings import Warnings
-from tests.servers.stored import Stored, connect
+from tests.servers.stored import Stored, connect, move, stored  # noqa: F401
 
 DAY = timedelta(days=1)
-
-
-@pytest.fixture
-async def stored(mongo_uri, database, tmp_path):
-    mongo = connect(mongo_uri, database, Clock(tmp_path / "clock"))
-    await mongo.ensure_indexes()
-    yield Stored(mongo)
-    mongo.close()
-
-
-@pytest.fixture
-def move(tmp_path):
-    def to(offset):
-        (tmp_path / "clock").write_text(str(offset.total_seconds()))
-
-    return to
 
 
 async def flagged(stored, customer_id, email="ann@demo.test", *, due_in=-DAY, **fields):

@@ -16,7 +16,7 @@ from postern_dns.rules.ownership import expected_value
 from postern_dns.schedule import Schedule
 from postern_dns.settlement import REMOVAL_BATCH
 from postern_dns.store import DomainStore
-from tests.servers.stored import Stored, connect
+from tests.servers.stored import Stored, connect, move  # noqa: F401
 
 DOMAINS, USERS, ADDRESSES = Collections.DOMAINS, Collections.USERS, Collections.ADDRESSES
 HOUR = timedelta(hours=1)
@@ -25,14 +25,6 @@ HOUR = timedelta(hours=1)
 @pytest.fixture
 def clock(tmp_path):
     return Clock(tmp_path / "clock")
-
-
-@pytest.fixture
-def move(tmp_path):
-    def to(offset):
-        (tmp_path / "clock").write_text(str(offset.total_seconds()))
-
-    return to
 
 
 @pytest.fixture

@@ -5,14 +5,7 @@ import ssl
 import pytest
 
 from tests.servers.edge_inside import DOMAIN, InsideEdge, deferred, message, settled, states
-from tests.servers.smtp_fake import FakeHop
-
-
-@pytest.fixture
-async def hop():
-    fake = await FakeHop().start()
-    yield fake
-    await fake.stop()
+from tests.servers.smtp_fake import FakeHop, hop  # noqa: F401
 
 
 @pytest.fixture

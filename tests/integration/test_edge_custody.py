@@ -16,15 +16,8 @@ from postern_edge.interfaces import AcceptedRecipient
 from postern_edge.messages import Lease, Terms, split
 from postern_edge.outbound.attempt import attempt
 from tests.servers.edge_inside import CUSTOMER, DOMAIN, InsideEdge, deferred, message, server, settled, states
-from tests.servers.smtp_fake import FakeHop
+from tests.servers.smtp_fake import FakeHop, hop  # noqa: F401
 from tests.servers.waiting import eventually_async
-
-
-@pytest.fixture
-async def hop():
-    fake = await FakeHop().start()
-    yield fake
-    await fake.stop()
 
 
 @pytest.fixture

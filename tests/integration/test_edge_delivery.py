@@ -10,17 +10,10 @@ from postern_edge.interfaces import AcceptedRecipient
 from postern_edge.rules.paths import Mailbox
 from postern_edge.rules.recipients import Verdict
 from tests.servers.edge_inside import CUSTOMER, DOMAIN, InsideEdge, deferred, message, server, settled, states
-from tests.servers.smtp_fake import FakeHop
+from tests.servers.smtp_fake import FakeHop, hop  # noqa: F401
 from tests.servers.waiting import eventually_async
 
 USER = "usr_0192f0c1a8b47c3e9d215b7f10aa3c57"
-
-
-@pytest.fixture
-async def hop():
-    fake = await FakeHop().start()
-    yield fake
-    await fake.stop()
 
 
 @pytest.fixture

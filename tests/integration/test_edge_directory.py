@@ -9,17 +9,10 @@ import pytest
 from postern_common.documents import Collections
 from postern_edge.rules.paths import Mailbox
 from postern_edge.rules.recipients import Verdict
-from tests.servers.edge_inside import CUSTOMER, DOMAIN, InsideEdge
+from tests.servers.edge_inside import CUSTOMER, DOMAIN, InsideEdge, edge  # noqa: F401
 from tests.servers.waiting import eventually_async
 
 USER = "usr_0192f0c1a8b47c3e9d215b7f10aa3c57"
-
-
-@pytest.fixture
-async def edge(mongo_uri, database, vhost):
-    inside = InsideEdge(mongo_uri, database, vhost)
-    yield inside
-    await inside.close()
 
 
 def lookup(edge, local, domain=DOMAIN):

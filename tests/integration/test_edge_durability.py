@@ -10,15 +10,8 @@ from postern_common.errors import Temporary
 from postern_edge.interfaces import AcceptedRecipient
 from postern_edge.outbound.attempt import attempt
 from tests.servers.edge_inside import CUSTOMER, DOMAIN, InsideEdge, message
-from tests.servers.smtp_fake import FakeHop
+from tests.servers.smtp_fake import FakeHop, hop  # noqa: F401
 from tests.servers.waiting import eventually_async
-
-
-@pytest.fixture
-async def hop():
-    fake = await FakeHop().start()
-    yield fake
-    await fake.stop()
 
 
 @pytest.fixture

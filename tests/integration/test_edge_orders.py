@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import pytest
 
 from postern_common.documents import Collections
-from tests.servers.edge_inside import InsideEdge, deferred, message, settled
+from tests.servers.edge_inside import InsideEdge, deferred, edge, message, settled  # noqa: F401
 from tests.servers.smtp_fake import FakeHop
 from tests.servers.waiting import eventually_async
 
@@ -16,13 +16,6 @@ async def hop():
     fake.replies["RCPT"] = "451 4.2.1 later"
     yield fake
     await fake.stop()
-
-
-@pytest.fixture
-async def edge(mongo_uri, database, vhost):
-    inside = InsideEdge(mongo_uri, database, vhost)
-    yield inside
-    await inside.close()
 
 
 async def order(edge, action):

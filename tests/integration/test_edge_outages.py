@@ -13,15 +13,8 @@ from postern_common.errors import Temporary
 from postern_local.ports import free_ports
 from tests.servers.edge_inside import DOMAIN, InsideEdge, message
 from tests.servers.mail import Dialogue, smtp_send
-from tests.servers.smtp_fake import FakeHop
+from tests.servers.smtp_fake import FakeHop, hop  # noqa: F401
 from tests.servers.waiting import eventually, eventually_async
-
-
-@pytest.fixture
-async def hop():
-    fake = await FakeHop().start()
-    yield fake
-    await fake.stop()
 
 
 @pytest.mark.spec("R4")

@@ -8,17 +8,10 @@ import pytest
 from postern_common.documents import Collections
 from postern_edge.interfaces import AcceptedRecipient
 from tests.servers.edge_inside import CUSTOMER, DOMAIN, InsideEdge, message
-from tests.servers.smtp_fake import FakeHop
+from tests.servers.smtp_fake import FakeHop, hop  # noqa: F401
 from tests.servers.waiting import eventually_async
 
 HOUR = 3600
-
-
-@pytest.fixture
-async def hop():
-    fake = await FakeHop().start()
-    yield fake
-    await fake.stop()
 
 
 @pytest.fixture

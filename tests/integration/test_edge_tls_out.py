@@ -6,22 +6,8 @@ import pytest
 import trustme
 
 from postern_edge.adapters.smtp import verified_context
-from tests.servers.edge_inside import InsideEdge, deferred, message, server, settled
-from tests.servers.smtp_fake import FakeHop
-
-
-@pytest.fixture
-async def hop():
-    fake = await FakeHop().start()
-    yield fake
-    await fake.stop()
-
-
-@pytest.fixture
-async def edge(mongo_uri, database, vhost):
-    inside = InsideEdge(mongo_uri, database, vhost)
-    yield inside
-    await inside.close()
+from tests.servers.edge_inside import InsideEdge, deferred, edge, message, server, settled  # noqa: F401
+from tests.servers.smtp_fake import FakeHop, hop  # noqa: F401
 
 
 @pytest.fixture

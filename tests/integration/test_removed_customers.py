@@ -5,7 +5,6 @@ from datetime import timedelta
 
 import pytest
 
-from postern_common.clock import Clock
 from postern_common.documents import Collections
 from postern_common.errors import Temporary
 from postern_common.ids import new_id
@@ -14,7 +13,7 @@ from postern_deletion.removal.loop import Removal
 from postern_deletion.removal.store import RemovalStore
 from tests.servers.api import api, place, prepared  # noqa: F401 - fixtures
 from tests.servers.directory import set_up
-from tests.servers.stored import Stored, connect
+from tests.servers.stored import Stored, connect, move, stored  # noqa: F401
 
 MIRROR = Collections.DIRECTORY_MIRROR
 NOTES = Collections.REMOVED_CUSTOMERS
@@ -23,22 +22,6 @@ EMPTY = {Collections.DOMAINS, Collections.SITES, Collections.USERS}
 # itself goes a day later.
 KEPT = {"messages", "bodies", "outbox", "removed_customers"}
 UNIQUE = ("name", "key", "email_key", "external_id", "run_id", "group_id", "import_id", "round_id", "seq", "number")
-
-
-@pytest.fixture
-async def stored(mongo_uri, database, tmp_path):
-    mongo = connect(mongo_uri, database, Clock(tmp_path / "clock"))
-    await mongo.ensure_indexes()
-    yield Stored(mongo)
-    mongo.close()
-
-
-@pytest.fixture
-def move(tmp_path):
-    def to(offset):
-        (tmp_path / "clock").write_text(str(offset.total_seconds()))
-
-    return to
 
 
 async def fill(mongo, name, customer_id, count=1):

@@ -11,24 +11,10 @@ from postern_edge.outbound.store import DiscoveryStore
 from postern_edge.rules.paths import Mailbox
 from postern_edge.rules.recipients import Verdict
 from postern_sync.discovery.loop import Discovery
-from tests.servers.edge_inside import CUSTOMER, DOMAIN, InsideEdge, message, settled
-from tests.servers.smtp_fake import FakeHop
+from tests.servers.edge_inside import CUSTOMER, DOMAIN, InsideEdge, edge, message, settled  # noqa: F401
+from tests.servers.smtp_fake import FakeHop, hop  # noqa: F401
 from tests.servers.stored import Stored, connect
 from tests.servers.waiting import eventually_async
-
-
-@pytest.fixture
-async def hop():
-    fake = await FakeHop().start()
-    yield fake
-    await fake.stop()
-
-
-@pytest.fixture
-async def edge(mongo_uri, database, vhost):
-    inside = InsideEdge(mongo_uri, database, vhost)
-    yield inside
-    await inside.close()
 
 
 @pytest.fixture

@@ -5,8 +5,10 @@ from datetime import timedelta
 import pytest
 
 from postern_common import deletions
+from postern_deletion.store import UserStore
+from postern_deletion.sweep import Sweep
 from postern_sync.applying import application
-from tests.servers.sync_source import DIRECTORIES, entry, people, story  # noqa: F401
+from tests.servers.sync_source import DIRECTORIES, USERS, people, story  # noqa: F401
 
 
 @pytest.mark.spec("S16")
@@ -107,3 +109,28 @@ async def test_the_same_controller_that_was_believed_can_have_its_plan_approved(
     assert (run["state"], run["held"]) == ("held", {"flag": 10})
     approved = await story.sync("approval", approves=run["_id"], approved_hash=run["plan_hash"])
     assert (approved["state"], approved["counts"]["flagged"]) == ("completed", 10)
+
+
+@pytest.mark.spec("S9", "S15", "X1")
+async def test_case_11_who_is_gone_is_flagged_by_the_second_run_and_deleted_after_the_delay(story):
+    directory = await story.directory()
+    await story.stored.set(DIRECTORIES, directory["_id"], absent_runs=2)
+    story.source.entries = people(40, story.domain)
+    await story.sync()
+    story.source.entries = people(39, story.domain)
+    gone = f"u000039@{story.domain}"
+    states = []
+    for _ in range(2):
+        await story.sync()
+        states.append((await story.users())[gone]["state"])
+    assert states == ["active", "flagged"]
+    sweep = Sweep(UserStore(story.mongo))
+    assert await sweep.sweep() == 0, "the delay has not passed"
+    flagged = (await story.users())[gone]
+    week = timedelta(days=7, minutes=1)
+    earlier = {name: flagged[name] - week for name in ("flagged_at", "due_at")}
+    await story.stored.set(USERS, flagged["_id"], **earlier)
+    await story.sync()
+    assert await sweep.sweep() == 1
+    assert gone not in await story.users()
+    assert [subject for name, subject in await story.stored.events("UserDeleted")] == [flagged["_id"]]

@@ -248,3 +248,11 @@ async def verifier(api: Api, outcome: Callable[[dict], dict]) -> AsyncIterator[N
         task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await task
+
+
+@pytest.fixture
+async def customer(api: Api) -> str:
+    """The path of a customer with the verified domain acme.com."""
+    path = await api.customer()
+    await api.verified(path, "acme.com")
+    return path

@@ -3,11 +3,12 @@ by one."""
 
 import asyncio
 import secrets
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import pytest
 from pydantic import SecretStr
 
 from postern_common.documents import Collections
@@ -188,3 +189,11 @@ async def deferred(edge: InsideEdge) -> dict[str, Any]:
 def states(document: dict[str, Any]) -> dict[str, str]:
     """Recipients with their states."""
     return {one["address"]: one["state"] for one in document["recipients"]}
+
+
+@pytest.fixture
+async def edge(mongo_uri: str, database: str, vhost: str) -> AsyncIterator[InsideEdge]:
+    """An edge with the usual settings, not yet started."""
+    inside = InsideEdge(mongo_uri, database, vhost)
+    yield inside
+    await inside.close()

@@ -2,6 +2,7 @@
 
 import pytest
 
+from postern_api.imports import applying, reviewing
 from postern_api.imports.worker import ImportWorker
 
 CSV = {"Content-Type": "text/csv"}
@@ -52,3 +53,10 @@ async def die(api, monkeypatch, kind, name, calls):
         dying(patch, kind, name, calls)
         with pytest.raises(Died):
             await ImportWorker(api.resources).work_once()
+
+
+@pytest.fixture
+def small_batches(monkeypatch):
+    """Reviews and applications of ten rows at a time."""
+    monkeypatch.setattr(reviewing, "BATCH", 10)
+    monkeypatch.setattr(applying, "BATCH", 10)

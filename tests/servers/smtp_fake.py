@@ -6,8 +6,11 @@ what it was told stands in `messages` and `commands`.
 
 import asyncio
 import ssl
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Self
+
+import pytest
 
 DEFAULT_EXTENSIONS = ("PIPELINING", "SIZE 52428800", "8BITMIME", "SMTPUTF8", "DSN", "ENHANCEDSTATUSCODES")
 
@@ -224,3 +227,11 @@ class _Session:
 
 def _path(line: str) -> str:
     return line[line.index("<") + 1 : line.rindex(">")]
+
+
+@pytest.fixture
+async def hop() -> AsyncIterator[FakeHop]:
+    """A next hop that takes everything unless told otherwise."""
+    fake = await FakeHop().start()
+    yield fake
+    await fake.stop()

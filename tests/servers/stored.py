@@ -1,8 +1,11 @@
 """Documents as the services store them, for tests that begin in the middle of a story."""
 
+from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
+import pytest
 from pydantic import SecretStr
 
 from postern_common.addresses import address_key
@@ -156,3 +159,22 @@ class Stored:
             }
             await self.put(Collections.ADDRESSES, address)
         return user
+
+
+@pytest.fixture
+async def stored(mongo_uri: str, database: str, tmp_path: Path) -> AsyncIterator[Stored]:
+    """An empty database whose clock `move` moves."""
+    mongo = connect(mongo_uri, database, Clock(tmp_path / "clock"))
+    await mongo.ensure_indexes()
+    yield Stored(mongo)
+    mongo.close()
+
+
+@pytest.fixture
+def move(tmp_path: Path) -> Callable[[timedelta], None]:
+    """Set how far the clock of `stored` is ahead."""
+
+    def to(offset: timedelta) -> None:
+        (tmp_path / "clock").write_text(str(offset.total_seconds()))
+
+    return to

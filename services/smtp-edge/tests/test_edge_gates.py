@@ -7,17 +7,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from postern_edge.outbound.gates import Gate, Shares
+from postern_edge.outbound.gates import Gate, Places
 from postern_edge.rules.pace import SLOW_SECONDS, Pace, allowed, is_slow
 
 
-async def fill(shares, customer_id, count, *, in_doubt):
+async def fill(places, customer_id, count, *, in_doubt):
     """So many deliveries that never end; how many of them got a place, and their tasks."""
     inside = 0
 
     async def hold():
         nonlocal inside
-        async with shares.taken(customer_id, in_doubt=in_doubt):
+        async with places.taken(customer_id, in_doubt=in_doubt):
             inside += 1
             await asyncio.Event().wait()
 
@@ -35,22 +35,22 @@ async def end(*groups):
 
 @pytest.mark.spec("R3")
 async def test_what_is_in_doubt_gets_half_of_all_places_and_an_eighth_for_a_customer():
-    shares = Shares(80)
-    one, tasks = await fill(shares, "a", 100, in_doubt=True)
-    others = [await fill(shares, f"c{number}", 100, in_doubt=True) for number in range(9)]
+    places = Places(80)
+    one, tasks = await fill(places, "a", 100, in_doubt=True)
+    others = [await fill(places, f"c{number}", 100, in_doubt=True) for number in range(9)]
     assert (one, sum(inside for inside, _ in others)) == (10, 30)
-    assert shares.is_crowded
-    sure, more = await fill(shares, "sure", 100, in_doubt=False)
+    assert places.is_crowded
+    sure, more = await fill(places, "sure", 100, in_doubt=False)
     assert sure == 40
     await end(tasks, more, *(group for _, group in others))
-    assert not shares.is_crowded
+    assert not places.is_crowded
 
 
 @pytest.mark.spec("R3")
 async def test_no_customer_gets_all_places():
-    shares = Shares(80)
-    greedy, tasks = await fill(shares, "greedy", 200, in_doubt=False)
-    modest, more = await fill(shares, "modest", 50, in_doubt=False)
+    places = Places(80)
+    greedy, tasks = await fill(places, "greedy", 200, in_doubt=False)
+    modest, more = await fill(places, "modest", 50, in_doubt=False)
     assert (greedy, modest) == (60, 20)
     await end(tasks, more)
 

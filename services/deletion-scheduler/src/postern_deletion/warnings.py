@@ -5,8 +5,6 @@ found late, because no scheduler ran, gets the warning that fits and none of tho
 about to move, since their customer changed the delay, are told of when they have.
 """
 
-import asyncio
-import random
 from collections.abc import Callable
 from typing import Final
 
@@ -14,9 +12,9 @@ import structlog
 from prometheus_client import Counter
 
 from postern_common import outbox, telemetry
-from postern_common.errors import Temporary
 from postern_common.events import UserDeletionDue
 from postern_common.mongo import Document, Session
+from postern_common.polling import poll
 from postern_deletion.delays.store import DelayStore
 from postern_deletion.rules import lifecycle
 from postern_deletion.store import UserStore
@@ -41,15 +39,7 @@ class Warnings:
 
     async def run(self) -> None:
         """Warn until cancelled; back off while the database is away or the clocks differ."""
-        pause = self._poll_seconds
-        while True:
-            try:
-                await self.look()
-                pause = self._poll_seconds
-            except Temporary as error:
-                pause = min(pause * 2, MAX_PAUSE_SECONDS)
-                log.warning("warnings_wait", reason=error.reason, pause_seconds=pause)
-            await asyncio.sleep(pause * random.uniform(0.75, 1.25))
+        await poll(self.look, every=self._poll_seconds, longest=MAX_PAUSE_SECONDS, waits="warnings_wait")
 
     async def look(self) -> int:
         """Warn of all who are to be warned of now; how many this scheduler told."""

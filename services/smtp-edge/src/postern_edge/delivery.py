@@ -18,6 +18,7 @@ import structlog
 from prometheus_client import Counter, Gauge
 
 from postern_common.errors import Temporary
+from postern_common.polling import poll
 from postern_edge.bodies.store import BodyStore
 from postern_edge.budget import ByteBudget
 from postern_edge.directory_index import Directory
@@ -164,16 +165,11 @@ class Delivery:
         await self._servers.close()
 
     async def _claims(self) -> None:
-        pause = self._pace.poll_seconds
-        while True:
-            await asyncio.sleep(pause * random.uniform(0.75, 1.25))
-            try:
-                while await self._claim():
-                    pass
-                pause = self._pace.poll_seconds
-            except Temporary as error:
-                pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
-                log.warning("claims_wait", reason=error.reason, pause_seconds=pause)
+        async def look() -> None:
+            while await self._claim():
+                pass
+
+        await poll(look, every=self._pace.poll_seconds, longest=LONGEST_PAUSE_SECONDS, waits="claims_wait")
 
     def _room(self) -> int:
         if self._draining or not self._pace.capacity:
@@ -284,7 +280,8 @@ class Delivery:
                 # What was claimed again meanwhile, as the database had stalled for long, is under way by right.
                 unwanted = [one for one in self._unwanted if one not in self._under_way]
                 self._unwanted = []
-                await self._put_back(*unwanted)
+                if unwanted:
+                    await self._put_back(*unwanted)
             try:
                 await self._remove_emptied()
             except Temporary as error:

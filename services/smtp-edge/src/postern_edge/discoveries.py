@@ -5,8 +5,6 @@ process, or for want of room, shows again with the next message; a customer with
 with little. Directory synchronisation turns the notes into users.
 """
 
-import asyncio
-import random
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
@@ -16,7 +14,7 @@ from prometheus_client import Counter
 
 from postern_common.addresses import unquote_local
 from postern_common.documents import RecipientState
-from postern_common.errors import Temporary
+from postern_common.polling import poll
 from postern_edge.directory_index import Directory
 from postern_edge.fair import Shares
 from postern_edge.outbound.store import DiscoveryStore
@@ -59,15 +57,7 @@ class Discoveries:
 
     async def run(self) -> None:
         """Write until cancelled; back off while the database is away."""
-        pause = PAUSE_SECONDS
-        while True:
-            await asyncio.sleep(pause * random.uniform(0.75, 1.25))
-            try:
-                await self.flush()
-                pause = PAUSE_SECONDS
-            except Temporary as error:
-                pause = min(pause * 2, MAX_PAUSE_SECONDS)
-                log.warning("discoveries_wait", reason=error.reason, pause_seconds=pause)
+        await poll(self.flush, every=PAUSE_SECONDS, longest=MAX_PAUSE_SECONDS, waits="discoveries_wait")
 
     async def flush(self) -> None:
         """Write what waits; an address is noted once, however often it is seen."""

@@ -6,7 +6,6 @@ An event may be published twice, never not at all.
 """
 
 import asyncio
-import random
 from collections import deque
 from typing import Any, Final, Protocol
 
@@ -15,6 +14,7 @@ from prometheus_client import Counter
 
 from postern_common.envelope import Envelope
 from postern_common.errors import Temporary
+from postern_common.polling import poll
 from postern_edge.queue import Queue
 
 BATCH: Final = 400
@@ -94,16 +94,11 @@ class EventPublisher:
         await self._queue.events_sent(messages, sorted(sent))
 
     async def _sweep(self) -> None:
-        pause = self._poll_seconds
-        while True:
-            await asyncio.sleep(pause * random.uniform(0.75, 1.25))
-            try:
-                while await self.sweep_once():
-                    pass
-                pause = self._poll_seconds
-            except Temporary as error:
-                pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
-                log.warning("event_sweep_waits", reason=error.reason, pause_seconds=pause)
+        async def look() -> None:
+            while await self.sweep_once():
+                pass
+
+        await poll(look, every=self._poll_seconds, longest=LONGEST_PAUSE_SECONDS, waits="event_sweep_waits")
 
     async def sweep_once(self) -> int:
         """Publish a batch of what others left behind; how many messages were looked at."""

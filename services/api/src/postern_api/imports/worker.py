@@ -23,6 +23,7 @@ from postern_common.errors import Rejected, Temporary
 from postern_common.ids import new_id
 from postern_common.import_documents import ImportState
 from postern_common.mongo import TenantScope
+from postern_common.polling import poll
 
 LOOK_SECONDS: Final = 1.0
 MAX_ATTEMPTS: Final = 8
@@ -43,16 +44,12 @@ class ImportWorker:
 
     async def run(self) -> None:
         """Work until cancelled; look less often while the database is away."""
-        pause = LOOK_SECONDS
-        while True:
-            try:
-                while await self.work_once():
-                    pause = LOOK_SECONDS
-                pause = LOOK_SECONDS
-            except Temporary as error:
-                pause = min(pause * 2, 30.0)
-                log.warning("imports_wait", reason=error.reason, pause_seconds=pause)
-            await asyncio.sleep(pause * random.uniform(0.75, 1.25))
+
+        async def look() -> None:
+            while await self.work_once():
+                pass
+
+        await poll(look, every=LOOK_SECONDS, longest=30.0, waits="imports_wait")
 
     async def work_once(self) -> bool:
         """Take an import that waits, and go on with it; False where none does."""

@@ -6,8 +6,6 @@ run that is reading, may still write for a while: so the note is taken again eac
 found.
 """
 
-import asyncio
-import random
 from datetime import timedelta
 from typing import Final
 
@@ -16,8 +14,8 @@ from prometheus_client import Counter
 
 from postern_common import telemetry
 from postern_common.deletions import RemovedCustomerDocument
-from postern_common.errors import Temporary
 from postern_common.mongo import Mongo
+from postern_common.polling import poll
 from postern_deletion.removal.store import GOING, RemovalStore
 
 BATCH: Final = 1000
@@ -44,15 +42,7 @@ class Removal:
 
     async def run(self) -> None:
         """Work until cancelled; back off while the database is away or the clocks differ."""
-        pause = self._poll_seconds
-        while True:
-            try:
-                await self.look()
-                pause = self._poll_seconds
-            except Temporary as error:
-                pause = min(pause * 2, MAX_PAUSE_SECONDS)
-                log.warning("removal_waits", reason=error.reason, pause_seconds=pause)
-            await asyncio.sleep(pause * random.uniform(0.75, 1.25))
+        await poll(self.look, every=self._poll_seconds, longest=MAX_PAUSE_SECONDS, waits="removal_waits")
 
     async def look(self) -> int:
         """Clear up after all customers whose time has come; how many documents went."""

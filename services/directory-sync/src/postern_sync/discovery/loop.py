@@ -7,8 +7,6 @@ by a conflict or a licence, which the next run settles, discovery switched off) 
 address again.
 """
 
-import asyncio
-import random
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -16,10 +14,10 @@ import structlog
 from prometheus_client import Counter
 
 from postern_common import outbox, telemetry
-from postern_common.errors import Temporary
 from postern_common.events import UserAdded
 from postern_common.ids import new_id
 from postern_common.mongo import DuplicateKey, Mongo, Session
+from postern_common.polling import poll
 from postern_sync.discovery.store import SOURCE, DiscoveryStore
 from postern_sync.rules.entries import Mailbox
 from postern_sync.runs.documents import SERVICE
@@ -46,16 +44,12 @@ class Discovery:
 
     async def run(self) -> None:
         """Work until cancelled; back off while the database is away."""
-        pause = self._poll_seconds
-        while True:
-            try:
-                while await self.look() == BATCH:
-                    pass
-                pause = self._poll_seconds
-            except Temporary as error:
-                pause = min(pause * 2, MAX_PAUSE_SECONDS)
-                log.warning("discovery_waits", reason=error.reason, pause_seconds=pause)
-            await asyncio.sleep(pause * random.uniform(0.75, 1.25))
+
+        async def look() -> None:
+            while await self.look() == BATCH:
+                pass
+
+        await poll(look, every=self._poll_seconds, longest=MAX_PAUSE_SECONDS, waits="discovery_waits")
 
     async def look(self) -> int:
         """Work on the notes that wait; how many there were."""

@@ -4,22 +4,19 @@ A customer's newest good run stays however old it is, and so do the runs that it
 has not ended. Plans are gone before by their own time.
 """
 
-import asyncio
-import random
 from datetime import datetime, timedelta
 from typing import Any, Final
 
 import structlog
 from prometheus_client import Counter
 
-from postern_common.errors import Temporary
+from postern_common.polling import poll
 from postern_sync.runs.store import RunStore
 from postern_sync.schedule.store import DirectoryStore
 
 Document = dict[str, Any]
 BATCH: Final = 500
 LOOK_SECONDS: Final = 3600.0
-RETRY_SECONDS: Final = 60.0
 
 log = structlog.get_logger(__name__)
 _PURGED = Counter("postern_sync_runs_purged_total", "Records of runs that were removed since they were old.")
@@ -36,14 +33,7 @@ class Purge:
 
     async def run(self) -> None:
         """Look until cancelled."""
-        while True:
-            pause = LOOK_SECONDS
-            try:
-                await self.look()
-            except Temporary as error:
-                pause = RETRY_SECONDS
-                log.warning("purge_waits", reason=error.reason)
-            await asyncio.sleep(pause * random.uniform(0.75, 1.25))
+        await poll(self.look, every=LOOK_SECONDS, longest=2 * LOOK_SECONDS, waits="purge_waits")
 
     async def look(self) -> int:
         """Remove all that are old; how many went."""

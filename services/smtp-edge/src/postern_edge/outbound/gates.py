@@ -9,7 +9,7 @@ that one server may have once it answers.
 import asyncio
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 
 
 class Gate:
@@ -36,6 +36,9 @@ class Gate:
             self._leave(customer_id)
 
     async def _enter(self, customer_id: str) -> None:
+        if not self.waiting and self._all_inside < self._capacity() and self._has_share(customer_id):
+            self._count_in(customer_id)
+            return
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._lines.setdefault(customer_id, deque()).append(turn)
         self.waiting += 1
@@ -59,15 +62,21 @@ class Gate:
     def _let_in(self) -> None:
         while self.waiting and self._all_inside < self._capacity():
             customer_id = min(self._lines, key=self._inside.__getitem__)
-            if self._of_one is not None and self._inside[customer_id] >= self._of_one:
+            if not self._has_share(customer_id):
                 return
             turn = self._lines[customer_id][0]
             self._forget(customer_id, turn)
             if turn.done():
                 continue  # it has been given up, and whoever did is about to find out
-            self._all_inside += 1
-            self._inside[customer_id] += 1
+            self._count_in(customer_id)
             turn.set_result(None)
+
+    def _has_share(self, customer_id: str) -> bool:
+        return self._of_one is None or self._inside[customer_id] < self._of_one
+
+    def _count_in(self, customer_id: str) -> None:
+        self._all_inside += 1
+        self._inside[customer_id] += 1
 
     def _forget(self, customer_id: str, turn: asyncio.Future[None]) -> None:
         line = self._lines[customer_id]
@@ -77,7 +86,7 @@ class Gate:
             del self._lines[customer_id]
 
 
-class Shares:
+class Places:
     """All places of a process, shared fairly."""
 
     def __init__(self, total: int) -> None:
@@ -94,8 +103,9 @@ class Shares:
         """Within this, a place is taken for the customer. The narrower gate comes first, so that nobody who waits at it
         holds a place that another could use.
         """
-        async with AsyncExitStack() as gates:
-            if in_doubt:
-                await gates.enter_async_context(self._doubtful.passed(customer_id))
-            await gates.enter_async_context(self._all.passed(customer_id))
+        if not in_doubt:
+            async with self._all.passed(customer_id):
+                yield
+            return
+        async with self._doubtful.passed(customer_id), self._all.passed(customer_id):
             yield

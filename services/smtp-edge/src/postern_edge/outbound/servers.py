@@ -23,7 +23,7 @@ from postern_common.errors import Temporary
 from postern_common.netguard import NetGuard
 from postern_edge.adapters.resolver import NoSuchName, Resolver
 from postern_edge.adapters.smtp import Connection, Timeouts, Unusable
-from postern_edge.outbound.gates import Gate, Shares
+from postern_edge.outbound.gates import Gate, Places
 from postern_edge.rules import breaker
 from postern_edge.rules.breaker import Breaker
 from postern_edge.rules.classify import Answer, Stage
@@ -91,7 +91,7 @@ class Servers:
         self._guard = guard
         self._now = now
         self._hops: dict[Server, _Hop] = {}
-        self._shares = Shares(policy.total)
+        self._places = Places(policy.total)
 
     def is_left_out(self, server: Server) -> bool:
         """Whether the breaker keeps attempts away."""
@@ -115,7 +115,7 @@ class Servers:
             # The server's own line first, so that a slow server holds up nobody else.
             async with (
                 hop.gate.passed(),
-                self._shares.taken(customer_id, in_doubt=hop.is_in_doubt(loop.time())),
+                self._places.taken(customer_id, in_doubt=hop.is_in_doubt(loop.time())),
             ):
                 taken = None if fresh else self._take_idle(hop)
                 began = hop.pace.begin(loop.time())
@@ -198,7 +198,7 @@ class Servers:
         reaching = loop.create_task(self._reach(server, hop))
         try:
             while not (await asyncio.wait({reaching}, timeout=LOOK_SECONDS))[0]:
-                if self._shares.is_crowded and loop.time() - began > SLOW_SECONDS:
+                if self._places.is_crowded and loop.time() - began > SLOW_SECONDS:
                     raise Unusable(TOO_SLOW)
             return reaching.result()
         finally:

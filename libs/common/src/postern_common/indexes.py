@@ -221,6 +221,12 @@ STORED: Final[dict[Collections, Stored]] = {
     ),
     Collections.BODIES: Stored("smtp-edge", True),
     Collections.DSN_LIMITS: Stored("smtp-edge", False, (Index((("expires_at", 1),), expire_after=NOW),)),
+    Collections.STS_POLICIES: Stored("smtp-edge", False, (Index((("expires_at", 1),), expire_after=NOW),)),
+    Collections.TLS_RESULTS: Stored(
+        "smtp-edge",
+        False,
+        (Index((("day", 1), ("policy_domain", 1))), Index((("expires_at", 1),), expire_after=NOW)),
+    ),
     Collections.OUTBOX: Stored(
         "common",
         False,

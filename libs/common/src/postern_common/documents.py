@@ -48,6 +48,7 @@ class Collections(StrEnum):
     DSN_LIMITS = "dsn_limits"
     STS_POLICIES = "sts_policies"
     TLS_RESULTS = "tls_results"
+    TLS_REPORTS = "tls_reports"
     OUTBOX = "outbox"
     PROCESSED_EVENTS = "processed_events"
 
@@ -176,12 +177,57 @@ class MailDns(TypedDict):
     checked_at: datetime
 
 
+class MtaStsPart(TypedDict):
+    """One thing that a hosted MTA-STS policy needs outside: `state` as in `MailDns`, with what was found."""
+
+    state: str
+    found: list[str]
+    explanation: str
+
+
+class MtaStsCheck(TypedDict):
+    """The last look at a hosted policy from outside; `state` is the worst of its parts'. `policy_id` is what was
+    compared with.
+    """
+
+    at: datetime
+    state: str
+    policy_id: str
+    record: MtaStsPart
+    host: MtaStsPart
+    policy: MtaStsPart
+    mx: MtaStsPart
+    reports: MtaStsPart
+
+
+class MtaStsDocument(TypedDict):
+    """The MTA-STS policy hosted for a domain (RFC 8461). Owner: api; dns-verifier sets `check`.
+
+    `mx` are all patterns, `extra_mx` those that the customer added; `report_to` are the URIs of the TLS-RPT record.
+    Policies that were served before are kept by senders until `binding_until`; None where there is none. `version` is
+    the policy's ETag, which the domain's own does not follow.
+    """
+
+    mode: Literal["none", "testing", "enforce"]
+    max_age: int
+    mx: list[str]
+    extra_mx: list[str]
+    report_to: list[str]
+    binding_until: datetime | None
+    check: MtaStsCheck | None
+    created_at: datetime
+    updated_at: datetime
+    version: int
+
+
 class DomainDocument(TypedDict):
     """A customer's domain. Owner: api creates, restarts and removes; dns-verifier checks, verifies and expires.
 
     `requested_at` asks for a check at once (with `next_check_at` set to the same time); the check that answers it has
-    `last_check.at >= requested_at`. `lease_until` and `lease_owner` keep two verifiers off one domain. `writes` is
-    counted up by transactions that must exclude the domain's verification or removal; it is no change.
+    `last_check.at >= requested_at`. `mail_requested_at` asks so for a look at the mail records and at `mta_sts` (with
+    `mail_dns_next_at`); the look that answers it has `mx.checked_at >= mail_requested_at`. `lease_until` and
+    `lease_owner` keep two verifiers off one domain. `writes` is counted up by transactions that must exclude the
+    domain's verification or removal; it is no change.
     """
 
     _id: str
@@ -206,6 +252,8 @@ class DomainDocument(TypedDict):
     mx: MailDns | None
     spf: MailDns | None
     mail_dns_next_at: datetime | None
+    mail_requested_at: NotRequired[datetime]
+    mta_sts: NotRequired[MtaStsDocument]
     created_at: datetime
     updated_at: datetime
     version: int

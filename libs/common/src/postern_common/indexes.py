@@ -67,6 +67,7 @@ STORED: Final[dict[Collections, Stored]] = {
             Index((("next_check_at", 1),)),
             Index((("requested_at", 1),)),
             Index((("mail_dns_next_at", 1),)),
+            Index((("mail_requested_at", 1),), where={"mail_requested_at": {"$exists": True}}),
         ),
     ),
     Collections.SITES: Stored(
@@ -226,6 +227,14 @@ STORED: Final[dict[Collections, Stored]] = {
         "smtp-edge",
         False,
         (Index((("day", 1), ("policy_domain", 1))), Index((("expires_at", 1),), expire_after=NOW)),
+    ),
+    Collections.TLS_REPORTS: Stored(
+        "dns-verifier",
+        False,
+        (
+            Index((("due_at", 1),), where={"state": "waiting"}),
+            Index((("expires_at", 1),), expire_after=NOW),
+        ),
     ),
     Collections.OUTBOX: Stored(
         "common",

@@ -8,9 +8,13 @@ import smtplib
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+from tests.servers.waiting import eventually
 
 HEADER: Final = "X-Probe"
 CLIENTS: Final = 8
@@ -18,12 +22,22 @@ PAUSE_SECONDS: Final = 0.02  # of each client between messages, so that every de
 
 
 class Load:
-    """Sends until `wanted` messages got 250. `servers()` gives the addresses to try; a dead one is skipped."""
+    """Sends until `wanted` messages got 250. `servers()` gives the addresses to try; a dead one is skipped, and one
+    that says nothing for `patience` seconds is left.
+    """
 
-    def __init__(self, servers: Callable[[], list[tuple[str, int]]], recipient: str, wanted: int) -> None:
+    def __init__(
+        self,
+        servers: Callable[[], list[tuple[str, int]]],
+        recipient: str,
+        wanted: int,
+        *,
+        patience: float = 30.0,
+    ) -> None:
         self._servers = servers
         self._recipient = recipient
         self._wanted = wanted
+        self._patience = patience
         self._lock = threading.Lock()
         self._next = 0
         self.taken: set[int] = set()
@@ -69,7 +83,7 @@ class Load:
                 time.sleep(0.1)
 
     def _session(self, host: str, port: int) -> None:
-        with smtplib.SMTP(host, port, "load.test.invalid", timeout=30) as client:
+        with smtplib.SMTP(host, port, "load.test.invalid", timeout=self._patience) as client:
             for _ in range(20):
                 if len(self.taken) >= self._wanted:
                     return
@@ -99,11 +113,54 @@ class Load:
                 self.broken += 1
 
 
+@dataclass(frozen=True)
+class Account:
+    """What became of a load: how often each number arrived."""
+
+    load: Load
+    counts: Counter[int]
+
+    @property
+    def lost(self) -> set[int]:
+        """What got 250 and did not arrive."""
+        return self.load.taken - set(self.counts)
+
+    @property
+    def duplicates(self) -> int:
+        """How many arrivals were one too many."""
+        return sum(number - 1 for number in self.counts.values())
+
+    def lines(self) -> list[str]:
+        """The counts as text."""
+        unanswered = len(set(self.counts) - self.load.taken)
+        return [
+            f"taken {len(self.load.taken)}, arrived {len(self.counts)} ({unanswered} of them got no answer)",
+            f"lost {len(self.lost)}, duplicates {self.duplicates}",
+            f"refused for a while {self.load.refused}, connections cut off {self.load.broken}",
+        ]
+
+
+def settled(
+    load: Load, arrivals: Callable[[], Counter[int]], waiting: Callable[[], int], seconds: float = 120
+) -> Account:
+    """The account once all that was taken has arrived and `waiting()` says that nothing more is to come; after
+    `seconds` as it is then.
+    """
+    with suppress(AssertionError):
+        eventually(lambda: load.taken <= set(arrivals()) and not waiting(), timeout=seconds, pause=1)
+    return Account(load, arrivals())
+
+
 def arrived(files: list[Path]) -> Counter[int]:
     """How often each number stands in the next hop's files."""
+    return numbers(file.read_bytes() for file in files)
+
+
+def numbers(messages: Iterable[bytes]) -> Counter[int]:
+    """How often each number stands in these messages."""
     counts: Counter[int] = Counter()
-    for file in files:
-        for line in file.read_bytes().split(b"\n", 60):
+    for message in messages:
+        for line in message.split(b"\n", 60):
             if line.lower().startswith(HEADER.lower().encode() + b":"):
                 counts[int(line.partition(b":")[2])] += 1
                 break

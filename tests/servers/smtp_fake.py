@@ -38,6 +38,8 @@ class FakeHop:
     delays: dict[str, float] = field(default_factory=dict)
     disconnect_at: set[str] = field(default_factory=set)  # verbs at which the connection breaks without a reply
     tls: ssl.SSLContext | None = None
+    drip_seconds: float = 0.0  # between the octets of each reply
+    loses_final_reply: bool = False  # takes the message, and breaks the connection instead of saying so (RFC 1047)
     stall_after_starttls: bool = False  # 220, then nothing for ever (CASES 60)
     idle_421_seconds: float | None = None  # says 421 and closes when nothing comes for so long (CASES 61)
     rset_needed_reply: str = ""  # said to MAIL after a transaction until RSET comes
@@ -190,12 +192,14 @@ class _Session:
         data = (await self.reader.readuntil(b"\r\n.\r\n"))[:-3]
         body = data.replace(b"\r\n..", b"\r\n.")
         body = body[1:] if body.startswith(b"..") else body
+        taken = Taken(self.sender, self.recipients, body, self.mail_line, self.rcpt_lines, self.secure)
+        if self.hop.loses_final_reply:
+            self.hop.messages.append(taken)
+            return False
         if not await self._reply("END", "250 2.0.0 taken"):
             return False
         if self.hop.replies.get("END", "250").startswith("2"):
-            self.hop.messages.append(
-                Taken(self.sender, self.recipients, body, self.mail_line, self.rcpt_lines, self.secure)
-            )
+            self.hop.messages.append(taken)
         self.after_transaction = True
         self._begin("", "")
         return True
@@ -221,7 +225,12 @@ class _Session:
         return not reply.startswith("421")
 
     async def _write(self, text: str) -> None:
-        self.writer.write(text.encode("utf-8", "surrogateescape") + b"\r\n")
+        reply = text.encode("utf-8", "surrogateescape") + b"\r\n"
+        for octet in reply if self.hop.drip_seconds else ():
+            self.writer.write(bytes([octet]))
+            await asyncio.sleep(self.hop.drip_seconds)
+        if not self.hop.drip_seconds:
+            self.writer.write(reply)
         await self.writer.drain()
 
 

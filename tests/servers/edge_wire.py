@@ -23,7 +23,7 @@ from postern_edge.port import Port
 from postern_edge.protocol import EdgeSMTP
 from postern_edge.replies import Reply
 from postern_edge.tls import CertificateWatch
-from tests.servers.edge_fakes import FakeDirectory, FakeSpool
+from tests.servers.edge_fakes import FakeDirectory, FakeSpool, FakeUpload
 
 HOSTNAME: Final = "mx.postern.test"
 BALANCER: Final = ("192.0.2.1", 40_000)
@@ -189,6 +189,18 @@ class FailingUpload:
         """There is nothing."""
 
 
+class WireUpload(FakeUpload):
+    """A store whose later pieces would overtake the first, if they were not waited for."""
+
+    _turns = 6
+
+    async def write(self, chunk: bytes) -> None:
+        turns, self._turns = self._turns, max(self._turns - 3, 0)
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        self.chunks.append(chunk)
+
+
 class WireSpool(FakeSpool):
     """A spool that fails as the script says."""
 
@@ -198,7 +210,10 @@ class WireSpool(FakeSpool):
         self._takes_bodies = failure != "upload"
 
     def open_body(self, queue_id: str) -> Any:
-        return super().open_body(queue_id) if self._takes_bodies else FailingUpload()
+        if not self._takes_bodies:
+            return FailingUpload()
+        self.uploads.append(WireUpload())
+        return self.uploads[-1]
 
 
 class Wire:

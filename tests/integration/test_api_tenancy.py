@@ -10,6 +10,7 @@ from postern_common.documents import Collections
 from postern_common.mongo import PLATFORM
 from tests.servers.api import api, place, prepared  # noqa: F401 - fixtures
 from tests.servers.directory import answering, set_up
+from tests.servers.policies import put_policy
 from tests.servers.routes import doors_of, routes_of
 
 PLACES = {"name": "acme.com", "id": "{id}", "n": "0"}
@@ -37,6 +38,7 @@ async def whole_customer(api, name):
     """A customer with one of each thing; its path and an id for every kind of route."""
     customer = await api.customer(name)
     await api.verified(customer, f"{name.lower()}.com")
+    await put_policy(api, f"{name.lower()}.com")
     site = (await api.post(f"{customer}/sites", {"servers": [{"host": "127.0.0.9"}]}, expect=201)).json()
     user = {"email": f"ann@{name.lower()}.com", "first_name": "Ann", "last_name": "Lee"}
     made = (await api.post(f"{customer}/users", user, expect=201)).json()

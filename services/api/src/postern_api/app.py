@@ -17,6 +17,9 @@ from postern_api.auth.service import Authenticator
 from postern_api.customers import routes as customers
 from postern_api.directory import routes as directory
 from postern_api.domains import routes as domains
+from postern_api.domains.mta_sts import routes as mta_sts
+from postern_api.domains.mta_sts.serving import policy_app
+from postern_api.domains.mta_sts.store import ServedPolicies
 from postern_api.groups import routes as groups
 from postern_api.http import docs, problems
 from postern_api.http.middleware import UPLOAD_SECONDS, Bounds, Surroundings, Uploads
@@ -52,8 +55,8 @@ IMPORT_WORKERS: Final = 2
 MAX_HEAD_BYTES: Final = 64 * 1024
 # The export stands before the users: its last part would be taken for a user's id.
 ROUTERS = (
-    auth, me, customers, tokens, domains, sites, exports, uploads, imports, users, deleted_users, groups, licences,
-    directory, agents, messages, docs,
+    auth, me, customers, tokens, domains, mta_sts, sites, exports, uploads, imports, users, deleted_users, groups,
+    licences, directory, agents, messages, docs,
 )  # fmt: skip
 
 
@@ -98,8 +101,14 @@ def make_resources(settings: ApiSettings, mongo: Mongo, kick: Callable[[], None]
 
 
 def listener(app: FastAPI, settings: ApiSettings) -> QuietServer:
-    """The server of the API's port; what comes before a body is bounded too."""
-    server = http_server(app, settings.api_host, settings.api_port, drain_seconds=settings.drain_seconds)
+    """The server of the API's port."""
+    return _bounded(
+        http_server(app, settings.api_host, settings.api_port, drain_seconds=settings.drain_seconds), settings
+    )
+
+
+def _bounded(server: QuietServer, settings: ApiSettings) -> QuietServer:
+    """What comes before a body is bounded too."""
     server.config.proxy_headers = bool(settings.api_trusted_proxies)
     server.config.forwarded_allow_ips = settings.api_trusted_proxies or ""
     # uvicorn's other parser takes header sections of any size, from anybody.
@@ -137,6 +146,8 @@ def assemble(settings: ApiSettings) -> Runtime:
 
     runtime = Runtime(SERVICE, settings)
     runtime.add_task("http", serve)
+    if settings.api_policy_port:
+        _add_policy_server(runtime, mongo, settings)
     runtime.add_task("bus", bus.run)
     runtime.add_task("outbox", relay.run)
     for number in range(IMPORT_WORKERS):
@@ -146,6 +157,17 @@ def assemble(settings: ApiSettings) -> Runtime:
     runtime.on_drain("http", stop_serving)
     runtime.on_close(close)
     return runtime
+
+
+def _add_policy_server(runtime: Runtime, mongo: Mongo, settings: ApiSettings) -> None:
+    app = policy_app(ServedPolicies(mongo))
+    server = _bounded(http_server(app, settings.api_host, settings.api_policy_port, drain_seconds=1), settings)
+
+    async def stop() -> None:
+        server.should_exit = True
+
+    runtime.add_task("policies", server.serve)
+    runtime.on_drain("policies", stop)
 
 
 async def prepare(resources: Resources) -> None:

@@ -8,6 +8,8 @@ from typing import Annotated, Final, Self
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import NoDecode
 
+from postern_common.addresses import parse_domain
+from postern_common.errors import Rejected
 from postern_common.settings import CommonSettings, read_secret
 
 MEBIBYTE: Final = 1024 * 1024
@@ -112,6 +114,24 @@ class ApiSettings(CommonSettings):
         (), description="This deployment's own MX hosts, comma separated: no site may point at them."
     )
 
+    api_policy_host: str = Field(
+        "",
+        max_length=253,
+        description="Public host name of the server of MTA-STS policies, to which customers point `mta-sts.<domain>`; "
+        "empty: policies are not offered.",
+    )
+    api_policy_port: int = Field(
+        0, ge=0, le=65535, description="Port of the server of MTA-STS policies, apart from the API's; 0: none."
+    )
+
+    @field_validator("api_policy_host")
+    @classmethod
+    def _check_policy_host(cls, value: str) -> str:
+        try:
+            return parse_domain(value).ascii if value else ""
+        except Rejected as error:
+            raise ValueError(error.message) from None
+
     @field_validator("api_own_mx_hosts", mode="before")
     @classmethod
     def _split_hosts(cls, value: object) -> object:
@@ -133,6 +153,14 @@ class ApiSettings(CommonSettings):
             raise ValueError(f"POSTERN_API_BOOTSTRAP_PASSWORD needs {MIN_PASSWORD} characters or more")
         if 0 < len(self.bootstrap_token()) < MIN_TOKEN:
             raise ValueError(f"POSTERN_API_BOOTSTRAP_TOKEN needs {MIN_TOKEN} characters or more")
+        return self
+
+    @model_validator(mode="after")
+    def _check_policies(self) -> Self:
+        if self.api_policy_host and not self.api_own_mx_hosts:
+            raise ValueError("POSTERN_API_POLICY_HOST needs POSTERN_API_OWN_MX_HOSTS, which policies name")
+        if self.api_policy_host and not self.api_policy_port:
+            raise ValueError("POSTERN_API_POLICY_HOST needs POSTERN_API_POLICY_PORT, where policies are served")
         return self
 
     @property

@@ -16,6 +16,7 @@ from postern_common.errors import Rejected
 CHALLENGE_LABEL: Final = "_postern-challenge"
 VALUE_PREFIX: Final = "postern-verification="
 TTL_SECONDS: Final = 300
+MAX_STRING: Final = 255  # RFC 1035 3.3
 # RFC 6761 6: names that never belong to anybody in public; tests and demonstrations use them.
 RESERVED_TOP: Final = frozenset({"test", "example", "invalid", "onion", "localhost"})
 
@@ -48,7 +49,7 @@ def registered_domain(ascii_name: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class TxtRecord:
+class DnsRecord:
     """A record as a provider's form wants it, and as a line of a zone file."""
 
     host: str
@@ -56,17 +57,27 @@ class TxtRecord:
     zone_line: str
 
 
-def verification_records(ascii_name: str, code: str) -> tuple[TxtRecord, TxtRecord]:
+def verification_records(ascii_name: str, code: str) -> tuple[DnsRecord, DnsRecord]:
     """The two places that prove ownership: the domain itself, then its challenge label (SPEC D1).
 
     Providers append the zone to what is typed, so that the host is relative to it: `_postern-challenge.eng` in the zone
     acme.com for eng.acme.com (CASES 27), and `@` for the zone's own name.
     """
     value = VALUE_PREFIX + code
-    return _record(ascii_name, ascii_name, value), _record(f"{CHALLENGE_LABEL}.{ascii_name}", ascii_name, value)
+    return txt_record(ascii_name, ascii_name, value), txt_record(f"{CHALLENGE_LABEL}.{ascii_name}", ascii_name, value)
 
 
-def _record(owner: str, ascii_name: str, value: str) -> TxtRecord:
-    zone = registered_domain(ascii_name)
-    host = owner.removesuffix(zone).removesuffix(".") or "@"
-    return TxtRecord(host, value, f'{owner}. {TTL_SECONDS} IN TXT "{value}"')
+def txt_record(owner: str, ascii_name: str, value: str) -> DnsRecord:
+    """A TXT record of `owner`, which is the domain `ascii_name` or below it; `value` is ASCII without quotes."""
+    parts = [value[at : at + MAX_STRING] for at in range(0, len(value), MAX_STRING)]
+    texts = " ".join(f'"{part}"' for part in parts)
+    return DnsRecord(_typed_host(owner, ascii_name), value, f"{owner}. {TTL_SECONDS} IN TXT {texts}")
+
+
+def cname_record(owner: str, ascii_name: str, target: str) -> DnsRecord:
+    """A CNAME record of `owner`, which is below the domain `ascii_name`."""
+    return DnsRecord(_typed_host(owner, ascii_name), target, f"{owner}. {TTL_SECONDS} IN CNAME {target}.")
+
+
+def _typed_host(owner: str, ascii_name: str) -> str:
+    return owner.removesuffix(registered_domain(ascii_name)).removesuffix(".") or "@"

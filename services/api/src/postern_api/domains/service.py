@@ -3,23 +3,23 @@
 Checking is the dns-verifier's: a request for it is written into the domain, and the answer is waited for.
 """
 
-import asyncio
 import secrets
 from base64 import b32encode
 from datetime import datetime, timedelta
 from typing import Any, Final
 
 from postern_api.customers.store import CustomerStore
+from postern_api.domains.looking import looked_at
 from postern_api.domains.names import parse_customer_domain
 from postern_api.domains.schemas import SORTS, DomainList, DomainPatch, NewDomain, to_domain
 from postern_api.domains.store import DomainStore
 from postern_api.http.etag import IfMatch, stale
 from postern_api.http.pagination import Order
-from postern_api.http.problems import Problem, conflict, invalid, limit_reached, not_found, rate_limited
+from postern_api.http.problems import Problem, conflict, invalid, limit_reached, not_found
 from postern_api.tenancy import Tenant
 from postern_common.addresses import parse_domain
 from postern_common.documents import DomainState
-from postern_common.errors import Rejected, Temporary
+from postern_common.errors import Rejected
 from postern_common.events import DomainAdded, SettingsChanged
 from postern_common.ids import new_id
 from postern_common.mongo import DuplicateKey, Session
@@ -27,8 +27,6 @@ from postern_common.mongo import DuplicateKey, Session
 Document = dict[str, Any]
 LASTS: Final = timedelta(hours=72)
 CODE_OCTETS: Final = 16
-POLL_SECONDS: Final = (0.05, 0.5)
-RETRY_SECONDS: Final = 5
 VERIFIED_ELSEWHERE: Final = "verified_elsewhere"
 
 
@@ -103,31 +101,13 @@ class Domains:
 
     async def verify(self, name: str) -> Document:
         """Have it looked at now, in whatever state it is, and wait for the answer (SPEC D2)."""
-        waiting, limit = self._resources.verifications, self._resources.settings.api_max_verifications
-        if waiting[self._tenant.customer_id] >= limit:
-            raise rate_limited(f"{limit} domains are being looked at for you already.", RETRY_SECONDS)
-        waiting[self._tenant.customer_id] += 1
-        try:
-            return await self._verify(await self.get(name))
-        finally:
-            waiting[self._tenant.customer_id] -= 1
-            if not waiting[self._tenant.customer_id]:
-                del waiting[self._tenant.customer_id]
-
-    async def _verify(self, document: Document) -> Document:
-        requested = await self._resources.database_now()
-        await self._store.request_check(document["_id"], requested)
-        loop = asyncio.get_running_loop()
-        end = loop.time() + self._resources.settings.api_verify_wait_seconds
-        pause, longest = POLL_SECONDS
-        while loop.time() < end:
-            await asyncio.sleep(pause)
-            pause = min(longest, pause * 1.5)
-            document = await self.get(document["name"])
-            last = document["last_check"]
-            if last is not None and last["at"] >= requested:
-                return document
-        raise Temporary("no verifier answered", timedelta(seconds=10))
+        document = await self.get(name)
+        return await looked_at(
+            self._tenant,
+            lambda at: self._store.request_check(document["_id"], at),
+            lambda: self.get(document["name"]),
+            lambda found: found["last_check"] and found["last_check"]["at"],
+        )
 
     async def restart(self, name: str) -> Document:
         """Give an expired domain 72 hours anew; the code stays (SPEC D3)."""

@@ -54,6 +54,11 @@ class DomainStore:
         """Ask the verifier for a look at once; no change of the resource."""
         await self._domains.update_one({"_id": domain_id}, {"$set": {"requested_at": at, "next_check_at": at}})
 
+    async def request_mail_look(self, domain_id: str, at: datetime, *, is_awaited: bool) -> None:
+        """Ask the verifier to look at the mail records at once; `is_awaited` where somebody waits for it."""
+        asked = {"mail_requested_at": at} if is_awaited else {}
+        await self._domains.update_one({"_id": domain_id}, {"$set": {**asked, "mail_dns_next_at": at}})
+
     async def has_site(self, site_id: str, session: Session) -> bool:
         """Whether the customer has the site."""
         return await self._sites.find_one({"_id": site_id}, session=session) is not None

@@ -1,0 +1,1 @@
+"""MTA-STS policies hosted for domains (SPEC R11, RFC 8461)."""

@@ -187,7 +187,7 @@ class Model:
         self._hello(b"EHLO", argument, _EHLO[self._tls])
 
     def _hello(self, verb: bytes, argument: bytes, answer: bytes) -> None:
-        if not _HELO_NAME.fullmatch(argument.split(b" ")[0]):
+        if not _HELO_NAME.fullmatch(argument.strip(b" \t").split(b" ")[0]):
             self._answer(verb, replies.BAD_HELO)
             return
         self._greeted = True

@@ -40,6 +40,10 @@ _TEXT: Final = [
     b"To: a\r\n\tb\r\n", b"line of text\r\n", b"\xff\x80", b"\xc3\xa9\r\n", b" ", b"\t", b"y" * 118 + b"\r\n",
     b"QUIT\r\n", b"DKIM-Signature: v=1;\r\n", b"." * 60 + b"\r\n",
 ]  # fmt: skip
+_LINES: Final = [
+    b"line of text\r\n", b"y" * 118 + b"\r\n", b"w" * 77 + b"\r\n", b"\xc3\xa9\xff\r\n", b"\r\n", b".\r\n", b"..\r\n",
+    b".x\r\n", b" \r\n", b"\tx  \r\n", b"From a\r\n", b"--boundary--\r\n",
+]  # fmt: skip
 _ODD_TEXT: Final = [
     b"\r", b"\n", b"\0", b"z" * 119 + b"\r\n", b"z" * 121, b"\r\n\r", b"\n\r", b"\r\r\n", b"received: x\r\n" * 101,
     (b"w" * 98 + b"\r\n") * 19, (b"w" * 98 + b"\r\n") * 31, (b"w" * 98 + b"\r\n") * 130, b"h: " + b"v" * 90 + b"\r\n",
@@ -140,6 +144,9 @@ def _transaction(random: Random) -> Iterator[bytes]:
 def _message(random: Random) -> bytes:
     count = random.choice([0, 1, 2, 4, 8, 16, 30])
     parts = random.choices(_TEXT, k=count)
+    if random.random() < 0.5:  # a message as most are, of up to some 2,500 octets
+        count = random.choice([1, 4, 16, 50])
+        parts = [b"Subject: hello\r\n", b"To: ann\r\n\tand others\r\n", b"\r\n", *random.choices(_LINES, k=count)]
     while random.random() < 0.15:
         parts.insert(random.randrange(len(parts) + 1), random.choice(_ODD_TEXT))
     body = b"".join(parts)

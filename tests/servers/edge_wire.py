@@ -254,7 +254,7 @@ class Wire:
             steps.append(self._step("settled"))
         if not self._lost:
             self._session.connection_lost(None)
-        await self._settle()
+        await self._end()
         return steps
 
     def stored(self) -> list[Stored]:
@@ -288,9 +288,15 @@ class Wire:
         return event
 
     async def _settle(self) -> None:
-        """Until nothing is under way."""
-        # All that is under way is ready to run; an event would cost more than this turn of the loop.
-        while self._loop.tasks or (self.spool.uploads and len(asyncio.all_tasks()) > 1):  # noqa: ASYNC110
+        """Until the session waits for nothing; a body may still be on its way to the store."""
+        await asyncio.sleep(0)
+        while self._loop.tasks:  # noqa: ASYNC110 - an event would cost more than this turn of the loop
+            await asyncio.sleep(0)
+
+    async def _end(self) -> None:
+        """Until nothing at all is under way."""
+        await self._settle()
+        while self.spool.uploads and len(asyncio.all_tasks()) > 1:  # noqa: ASYNC110 - as above
             await asyncio.sleep(0)
 
     def _step(self, event: bytes | str) -> Step:

@@ -167,7 +167,9 @@ async def test_postmaster_is_taken_however_it_is_written(local):
 
 
 @pytest.mark.spec("F5")
-@pytest.mark.parametrize("name", ["x\tby y", "(comment)", "a;b", "héllo.test", "x" * 256, "<x>", 'a"b', "a\\b"])
+@pytest.mark.parametrize(
+    "name", ["x\tby y", "\u00a0x", "(comment)", "a;b", "héllo.test", "x" * 256, "<x>", 'a"b', "a\\b"]
+)
 async def test_no_hello_name_gets_into_a_header_that_is_no_name(name):
     async with edge_listener() as edge:
         client = await edge.connect()

@@ -39,7 +39,7 @@ def _ehlo(server: "EdgeSMTP", argument: str) -> Answer:
 
 
 def _hello(server: "EdgeSMTP", argument: str, *, extended: bool) -> Answer:
-    name = argument.strip().split(" ", 1)[0]
+    name = argument.strip(" \t").split(" ", 1)[0]
     if not _HELO_NAME.fullmatch(name):
         return replies.BAD_HELO
     server.session.host_name = name

@@ -120,7 +120,7 @@ async def test_a_dead_server_is_left_out_for_a_while(edge, hop):
         await asyncio.sleep(0.05)
     await settled(edge)
     assert len(hop.messages) == 6
-    breaker = next(hop_.breaker for known, hop_ in edge.edge.delivery._servers._hops.items() if known.port == dead.port)
+    breaker = next(hop_.breaker for known, hop_ in edge.edge.delivery._servers._hops.items() if known[1] == dead.port)
     assert breaker.open_until is not None
     assert breaker.failures == 3
 

@@ -112,6 +112,7 @@ class InsideEdge:
     async def close(self) -> None:
         """End everything."""
         await self.kill()
+        await self.edge.sts.close()
         self.mongo.close()
 
     def raw(self, name: Collections) -> Any:

@@ -6,7 +6,17 @@ from collections.abc import Iterator
 from tools.checks.source import Finding, Source
 
 ALLOWED_COMMON = frozenset(
-    {"addresses", "directory_documents", "documents", "errors", "events", "ids", "ldap_filter", "mta_sts"}
+    {
+        "addresses",
+        "directory_documents",
+        "documents",
+        "errors",
+        "events",
+        "ids",
+        "ldap_filter",
+        "mta_sts",
+        "tls_result_documents",
+    }
 )
 IMPURE_STANDARD = frozenset(
     {"asyncio", "http", "random", "secrets", "smtplib", "socket", "subprocess", "threading", "urllib"}

@@ -13,6 +13,7 @@ from postern_edge.outbound.transaction import Addressee, Parcel
 from postern_edge.rules.classify import Outcome, outcome
 from postern_edge.rules.conclusion import Change, Conclusion
 from postern_edge.rules.route import Server
+from postern_edge.rules.tls_policy import TlsUsed
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
 PARCEL = Parcel("bob@x.test", 3, False, False, b"x\r\n", None)
@@ -88,6 +89,7 @@ class Connection:
 
     used = False
     max_size = None
+    tls = TlsUsed("opportunistic")
 
     def offers(self, _extension):
         return False

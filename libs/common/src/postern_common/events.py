@@ -244,6 +244,16 @@ class MessageReleased(MessageEvent):
     released_by: str = Field(description="Principal's id.", examples=["adm_0192f0c1a8b47c3e9d215b7f10aa3c61"])
 
 
+class DeliveryTls(BaseModel):
+    """The TLS of a delivery."""
+
+    policy: Literal["opportunistic", "required", "encrypt", "dane", "mta-sts"] = Field(
+        description="The policy that the connection met; `encrypt`: TLS was insisted on, whoever answers."
+    )
+    version: str | None = Field(description="Version of TLS; null in clear.")
+    cipher: str | None = Field(description="Cipher suite; null in clear.")
+
+
 class DeliveryEvent(MessageEvent):
     """The outcome of an attempt for some recipients of a message."""
 
@@ -252,6 +262,11 @@ class DeliveryEvent(MessageEvent):
         description="The server that answered, or the one that could not be reached.", examples=["192.0.2.7:25"]
     )
     reply: str = Field(description="The SMTP reply, or what went wrong.", examples=["250 2.0.0 Ok: queued"])
+    tls: DeliveryTls | None = Field(
+        None,
+        description="How the next hop was reached; null where there was no connection.",
+        examples=[{"policy": "mta-sts", "version": "TLSv1.3", "cipher": "TLS_AES_256_GCM_SHA384"}],
+    )
 
 
 class MessageDelivered(DeliveryEvent):

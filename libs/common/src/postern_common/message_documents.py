@@ -35,6 +35,8 @@ class MessageDocument(TypedDict):
     other workers off. `pending_events` are envelopes not yet published (the message path's outbox, DESIGN 3);
     `dispatch` tells that there are any. The body stands apart, under the same id. `delete_at` is set when the message
     is done, by its customer's retention (SPEC R13), never before. `order` is what an operator has an edge do to it.
+    `tls_waived` marks a report of TLS failures, which goes to its domain whatever its TLS policy says: the very failure
+    that it tells of must not hold it up (RFC 8460 3).
     """
 
     _id: str
@@ -68,4 +70,5 @@ class MessageDocument(TypedDict):
     pending_events: list[dict[str, Any]]
     delete_at: datetime | None
     order: NotRequired[dict[str, Any]]
+    tls_waived: NotRequired[bool]
     version: int

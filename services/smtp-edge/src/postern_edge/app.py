@@ -23,7 +23,8 @@ from postern_common.netguard import NetGuard
 from postern_common.runtime import Runtime
 from postern_common.settings import EX_CONFIG
 from postern_common.telemetry import configure_logging
-from postern_edge.adapters.resolver import Resolver
+from postern_edge.adapters.policy_files import PolicyFiles
+from postern_edge.adapters.resolver import Resolver, are_validating
 from postern_edge.adapters.smtp import Timeouts
 from postern_edge.bodies.store import BodyStore
 from postern_edge.budget import ByteBudget
@@ -47,6 +48,9 @@ from postern_edge.settings import EdgeSettings
 from postern_edge.settlement import Settlement
 from postern_edge.spool import MongoSpool
 from postern_edge.tls import CertificateError, CertificateWatch
+from postern_edge.tls_out.counts import TlsCounts
+from postern_edge.tls_out.store import StsPolicyStore, TlsResultStore
+from postern_edge.tls_out.sts import StsPolicies
 
 LISTENER_SHARE: Final = 0.4  # of the time for draining; the rest is for deliveries and events
 DELIVERY_SHARE: Final = 0.5
@@ -71,6 +75,9 @@ class Edge:
         self.queue = Queue(self.mongo, owner, timedelta(seconds=settings.edge_lease_seconds))
         self.publisher = EventPublisher(self.queue, self.bus, settings.edge_poll_seconds)
         self.discoveries = Discoveries(DiscoveryStore(self.mongo), self.directory)
+        self.resolver = self._resolver()
+        self.sts = self._sts()
+        self.tls_counts = TlsCounts(TlsResultStore(self.mongo), self.queue.time.now)
         self.delivery = self._delivery()
         self.spool = MongoSpool(
             self.mongo,
@@ -83,9 +90,18 @@ class Edge:
         )
         self.listener = self._listener(clock)
 
+    def _resolver(self) -> Resolver:
+        servers, validating = self.settings.dns_servers, self.settings.edge_dns_validates
+        return Resolver(servers, validating=are_validating(servers) if validating is None else validating)
+
+    def _sts(self) -> StsPolicies:
+        settings = self.settings
+        files = PolicyFiles(self.resolver, NetGuard(settings.allow_networks), settings.edge_sts_port)
+        return StsPolicies(self.resolver, files, StsPolicyStore(self.mongo), self.queue.time.now)
+
     def _delivery(self) -> Delivery:
         settings = self.settings
-        resolver = Resolver(settings.dns_servers)
+        resolver, guard = self.resolver, NetGuard(settings.allow_networks)
         timeouts = Timeouts(
             settings.edge_connect_timeout_seconds,
             settings.edge_tls_timeout_seconds,
@@ -103,8 +119,8 @@ class Edge:
             queue=self.queue,
             bodies=self.bodies,
             directory=self.directory,
-            servers=Servers(policy, resolver, NetGuard(settings.allow_networks), self.queue.time.now),
-            router=Router(self.directory, resolver, settings.edge_mx_port),
+            servers=Servers(policy, resolver, guard, self.queue.time.now, self.tls_counts),
+            router=Router(self.directory, resolver, self.sts, settings.edge_mx_port),
             settlement=Settlement(
                 self.queue,
                 self.bodies,
@@ -188,6 +204,7 @@ def assemble(settings: EdgeSettings) -> Runtime:
     runtime.add_task("publisher", edge.publisher.run)
     runtime.add_task("delivery", edge.delivery.run)
     runtime.add_task("discoveries", edge.discoveries.run)
+    runtime.add_task("tls results", edge.tls_counts.run)
     runtime.add_task("listener", edge.serve)
     runtime.add_check("database", edge.mongo.ping)
     # Events wait in the database while the broker is away; mail does not, so the edge stays in service.
@@ -198,6 +215,8 @@ def assemble(settings: EdgeSettings) -> Runtime:
     runtime.on_drain("listener", lambda: edge.listener.drain(settings.drain_seconds * LISTENER_SHARE))
     runtime.on_drain("deliveries", lambda: edge.delivery.drain(settings.drain_seconds * DELIVERY_SHARE))
     runtime.on_drain("events", edge.publisher.drain)
+    runtime.on_drain("tls policies", edge.sts.close)
+    runtime.on_drain("tls results", edge.tls_counts.drain)
     runtime.on_drain("refused messages", edge.spool.drain)
     runtime.on_close(edge.close)
     return runtime

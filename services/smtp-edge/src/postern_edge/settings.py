@@ -105,6 +105,14 @@ class EdgeSettings(CommonSettings):
     )
     edge_first_retry_seconds: float = Field(60.0, gt=0, description="Wait before the second attempt; later ones grow.")
     edge_mx_port: int = Field(25, ge=1, le=65535, description="Port of the mail exchangers that notifications go to.")
+    edge_dns_validates: bool | None = Field(
+        None,
+        description="Whether the resolvers validate DNSSEC and are reached over a way that nobody can change, so that "
+        "their AD bit is believed and DANE is done. Unset: if and only if all of them are on this machine's loopback.",
+    )
+    edge_sts_port: int = Field(
+        443, ge=1, le=65535, description="Port at which MTA-STS policies are fetched; another one is for tests."
+    )
     edge_dsn_per_sender_per_hour: int = Field(
         20, ge=0, description="Most delivery status notifications to one sender an hour."
     )

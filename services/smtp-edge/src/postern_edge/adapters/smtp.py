@@ -12,13 +12,16 @@ import socket
 import ssl
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Final
 
 import aiosmtplib
 from aiosmtplib.protocol import SMTPProtocol
 from aiosmtplib.response import SMTPResponse
 
+from postern_edge.adapters.certificates import NotVouchedFor, check_dane, sent_certificates
 from postern_edge.rules.classify import Answer, Stage, answer
+from postern_edge.rules.tls_policy import Level, PolicyName, Requirement, TlsFault, TlsUsed
 
 PIECE: Final = 256 * 1024
 POLL_SECONDS: Final = 0.005
@@ -27,9 +30,15 @@ POLL_SECONDS: Final = 0.005
 class Unusable(Exception):
     """The connection failed, or the server will not go on; `answer` says how, as far as it may be told."""
 
-    def __init__(self, given: Answer) -> None:
+    def __init__(self, given: Answer, fault: TlsFault | None = None) -> None:
         super().__init__(str(given))
         self.answer = given
+        self.fault = fault  # where TLS was what failed
+
+    @property
+    def shows_life(self) -> bool:
+        """Whether the server did all that it could, and only is not who it should be."""
+        return self.fault is not None and self.fault.result_type != "validation-failure"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +80,10 @@ class Connection:
         self.used = False
         self.in_transaction = False
         self.secure = False
+        self.met = Requirement()
+        self.policy: PolicyName = "opportunistic"  # the TLS policy that it meets
+        self._version_and_cipher: tuple[str, str] | None = None
+        self.ends = ("", "")  # the addresses of this side and of the server
 
     @classmethod
     async def open(cls, address: str, port: int, hostname: str, timeouts: Timeouts) -> "Connection":
@@ -85,6 +98,7 @@ class Connection:
                 await asyncio.get_running_loop().sock_connect(sock, (address, port))
             await client.connect()
             connection = cls(client, timeouts)
+            connection.ends = sock.getsockname()[0], address
             await connection._hello()
             connected = True
         except FAILURES as error:
@@ -113,22 +127,35 @@ class Connection:
         value = self._client.esmtp_extensions.get("size", "")
         return int(value) if value.isdigit() and int(value) > 0 else None
 
-    async def start_tls(self, server_name: str, *, verified: bool) -> None:
-        """Encrypt, within a bounded time (CASES 60); `verified` only to a server whose certificate names it."""
+    async def start_tls(self, server_name: str, wanted: Requirement) -> None:
+        """Encrypt, within a bounded time (CASES 60), and go on only with a server that meets `wanted`."""
+        context = verified_context() if wanted.level is Level.WEBPKI else UNVERIFIED
         try:
             async with asyncio.timeout(self._timeouts.tls):
                 await self._client.starttls(
                     server_hostname=server_name.strip("[]").removeprefix("IPv6:").rstrip("."),
-                    tls_context=verified_context() if verified else UNVERIFIED,
+                    tls_context=context,
                     timeout=self._timeouts.tls,
                 )
+                session: ssl.SSLObject = self._client.get_transport_info("ssl_object")
+                if wanted.level is Level.DANE:
+                    check_dane(sent_certificates(session), wanted.records, wanted.names, datetime.now(UTC))
                 await self._hello()
-            self.secure = True
+            cipher = session.cipher()
+            self._version_and_cipher = session.version() or "", cipher[0] if cipher else ""
+            self.secure, self.met = True, wanted
+        except NotVouchedFor as error:
+            raise Unusable(Answer(Stage.TLS, 0, str(error)), error.fault) from error
         except (*FAILURES, ValueError) as error:  # ValueError: the name is none that a certificate may have
-            raise _unusable(error, Stage.TLS) from error
+            raise Unusable(_unusable(error, Stage.TLS).answer, tls_fault(error)) from error
         finally:
             if not self.secure:
                 self.close()
+
+    @property
+    def tls(self) -> TlsUsed:
+        """What it goes by, for the trace."""
+        return TlsUsed(self.policy, *(self._version_and_cipher or ()))
 
     async def command(self, stage: Stage, verb: bytes, *arguments: bytes) -> Answer:
         """Send one command and return the reply."""
@@ -268,3 +295,22 @@ def _unusable(error: Exception, stage: Stage) -> Unusable:
     if isinstance(error, ConnectionRefusedError):
         return Unusable(Answer(stage, 0, "connection refused"))
     return Unusable(Answer(stage, 0, "connection failed" if stage is Stage.CONNECT else "connection lost"))
+
+
+_EXPIRED: Final = 10  # OpenSSL: X509_V_ERR_CERT_HAS_EXPIRED
+_MISNAMED: Final = frozenset({62, 64})  # X509_V_ERR_HOSTNAME_MISMATCH, X509_V_ERR_IP_ADDRESS_MISMATCH
+
+
+def tls_fault(error: Exception) -> TlsFault:
+    """What a failure of STARTTLS or of the handshake counts as (RFC 8460 4.3.1)."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        if error.verify_code == _EXPIRED:
+            return TlsFault("certificate-expired", "")
+        if error.verify_code in _MISNAMED:
+            return TlsFault("certificate-host-mismatch", "")
+        return TlsFault("certificate-not-trusted", f"openssl-{error.verify_code}")
+    if isinstance(error, aiosmtplib.SMTPResponseException):
+        return TlsFault("validation-failure", f"starttls-refused-{max(error.code, 0)}")
+    if isinstance(error, TimeoutError):
+        return TlsFault("validation-failure", "tls-timed-out")
+    return TlsFault("validation-failure", "tls-handshake-failed")

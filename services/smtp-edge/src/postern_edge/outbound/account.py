@@ -1,6 +1,7 @@
 """The account of an attempt: its events and its steps in the trace, one for each answer of each next hop."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from datetime import datetime
 from typing import Any, Final
 
@@ -32,6 +33,7 @@ def _event(message: Mapping[str, Any], changes: list[Change], *, dsn_sent: bool)
         "recipients": len(changes),
         "next_hop": first.next_hop,
         "reply": first.reply,
+        "tls": None if first.tls is None else asdict(first.tls),
     }
     if first.state is RecipientState.DELIVERED:
         return MessageDelivered(**shared)
@@ -48,6 +50,7 @@ def steps_of(message: Mapping[str, Any], conclusion: Conclusion, now: datetime, 
         addresses = [message["recipients"][change.index]["address"] for change in changes[:NAMED_RECIPIENTS]]
         more = f" and {len(changes) - len(addresses)} more" if len(changes) > len(addresses) else ""
         where = f" by {first.next_hop}" if first.next_hop else ""
+        where += f" ({first.tls})" if first.tls else ""
         steps.append(step(now, first.state.value, f"{', '.join(addresses)}{more}{where}: {first.reply}"))
     for action in sorted(notices):
         what = DELAY_NOTED if action is Action.DELAYED else "notification"

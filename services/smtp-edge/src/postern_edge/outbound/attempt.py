@@ -81,7 +81,7 @@ async def _offer(
         except Unusable as error:
             came = Exchange([error.answer] * len(left), passes_dsn_on=False)
         for one, given in zip(tuple(left), came.answers, strict=True):
-            tried = Tried(one.index, given, server.label, came.passes_dsn_on)
+            tried = Tried(one.index, given, server.label, came.passes_dsn_on, came.tls)
             if is_servers_fault(given) or given.permanent:
                 one.hear(tried)
             else:

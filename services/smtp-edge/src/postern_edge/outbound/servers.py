@@ -3,9 +3,8 @@ R3, R11).
 
 A connection is kept for some idle seconds and used again. One that turns out stale when it is used again is replaced
 without a word: that says nothing about the message (CASES 61). A server's address is judged after each resolution,
-right before the connection to that very address (SPEC R12). Where opportunistic TLS fails or stalls, the server is
-reached in clear, and that is remembered for a while; where TLS is required, the certificate must be the server's, and
-else the message waits (CASES 60).
+right before the connection to that very address (SPEC R12). A connection is used for another delivery only if it
+meets that one's TLS policy too.
 """
 
 import asyncio
@@ -29,8 +28,10 @@ from postern_edge.rules.breaker import Breaker
 from postern_edge.rules.classify import Answer, Stage
 from postern_edge.rules.pace import SLOW_SECONDS, Pace, allowed, is_slow
 from postern_edge.rules.route import Server
+from postern_edge.rules.tls_policy import TlsMode, TlsPolicy, meets
+from postern_edge.tls_out.opening import Memory, Opener, Record
+from postern_edge.tls_out.policies import Policies
 
-CLEAR_SECONDS: Final = 3600.0  # how long a server whose TLS failed is reached in clear before TLS is tried again
 MAX_USES: Final = 100  # transactions on one connection
 LOOK_SECONDS: Final = 1.0
 TOO_SLOW: Final = Answer(Stage.CONNECT, 0, "the mail server did not answer in 5 seconds, and others wait")
@@ -68,7 +69,7 @@ class _Hop:
         self.breaker = Breaker()
         self.pace = Pace()
         self.idle: list[_Idle] = []
-        self.clear_until = 0.0
+        self.tls = Memory()
         self.users = 0  # in line or at work: it is not forgotten meanwhile
         self.used_at = 0.0
         self.gate = Gate(lambda: allowed(self.pace, policy.per_server))
@@ -85,31 +86,38 @@ class LeftOut(Exception):
 class Servers:
     """Hands out connections; see `use`."""
 
-    def __init__(self, policy: Policy, resolver: Resolver, guard: NetGuard, now: Callable[[], datetime]) -> None:
+    def __init__(
+        self, policy: Policy, resolver: Resolver, guard: NetGuard, now: Callable[[], datetime], record: Record
+    ) -> None:
         self._policy = policy
         self._resolver = resolver
         self._guard = guard
         self._now = now
-        self._hops: dict[Server, _Hop] = {}
+        self._policies = Policies(resolver)
+        self._opener = Opener(self._connect, record)
+        self._hops: dict[tuple[str, int, TlsMode], _Hop] = {}
         self._places = Places(policy.total)
 
     def is_left_out(self, server: Server) -> bool:
         """Whether the breaker keeps attempts away."""
-        hop = self._hops.get(server)
+        hop = self._hops.get(server.place)
         return hop is not None and not breaker.permits(hop.breaker, self._now())
 
     def waiting(self, server: Server) -> int:
         """How many deliveries stand in line for a server."""
-        hop = self._hops.get(server)
+        hop = self._hops.get(server.place)
         return 0 if hop is None else hop.gate.waiting
 
     @asynccontextmanager
     async def use(self, server: Server, customer_id: str, *, fresh: bool = False) -> AsyncIterator[Connection]:
         """A connection for one transaction; kept afterwards if it is clean. Raises `Unusable`, `LeftOut`."""
         loop = asyncio.get_running_loop()
-        hop = self._hops.get(server)
+        policy = await self._policies.of(server)
+        if policy.refusal is not None:
+            raise self._opener.refuse(server, policy, policy.refusal)
+        hop = self._hops.get(server.place)
         if hop is None:
-            hop = self._hops[server] = _Hop(self._policy)
+            hop = self._hops[server.place] = _Hop(self._policy)
         hop.users += 1
         try:
             # The server's own line first, so that a slow server holds up nobody else.
@@ -117,11 +125,11 @@ class Servers:
                 hop.gate.passed(),
                 self._places.taken(customer_id, in_doubt=hop.is_in_doubt(loop.time())),
             ):
-                taken = None if fresh else self._take_idle(hop)
+                taken = None if fresh else self._take_idle(hop, policy)
                 began = hop.pace.begin(loop.time())
                 try:
                     if taken is None:
-                        taken = _Idle(await self._open(server, hop), 0.0, 0)
+                        taken = _Idle(await self._open(server, policy, hop), 0.0, 0)
                     async with self._lent(hop, taken) as connection:
                         yield connection
                     hop.pace.succeeded(loop.time() - began)
@@ -159,26 +167,36 @@ class Servers:
         connection.used = True
         hop.idle.append(_Idle(connection, asyncio.get_running_loop().time(), taken.uses + 1))
 
-    def _take_idle(self, hop: _Hop) -> _Idle | None:
+    def _take_idle(self, hop: _Hop, policy: TlsPolicy) -> _Idle | None:
         oldest = asyncio.get_running_loop().time() - self._policy.idle_seconds
-        while hop.idle:
+        others: list[_Idle] = []
+        found = None
+        while hop.idle and found is None:
             taken = hop.idle.pop()
-            if taken.connection.is_open and taken.since >= oldest:
+            connection = taken.connection
+            if not connection.is_open or taken.since < oldest:
+                connection.close()
+            elif meets(connection.met, policy.requirement, is_secure=connection.secure):
                 _REUSED.inc()
-                return taken
-            taken.connection.close()
-        return None
+                found = taken
+            else:
+                others.append(taken)
+        hop.idle += reversed(others)
+        return found
 
-    async def _open(self, server: Server, hop: _Hop) -> Connection:
+    async def _open(self, server: Server, policy: TlsPolicy, hop: _Hop) -> Connection:
         now = self._now()
         if not breaker.permits(hop.breaker, now):
             _LEFT_OUT.inc()
             raise LeftOut
         hop.breaker = breaker.attempted(hop.breaker, now)
         try:
-            connection = await self._reach_in_time(server, hop)
+            connection = await self._reach_in_time(server, policy, hop)
         except Unusable as error:
-            self._failed(hop, error)
+            if server.receiving is not None and error.shows_life:
+                hop.breaker = breaker.succeeded(hop.breaker)  # for other domains it may well be good
+            else:
+                self._failed(hop, error)
             raise
         _OPENED.labels("yes" if connection.secure else "no").inc()
         return connection
@@ -189,13 +207,13 @@ class Servers:
         if hop.breaker.open_until is not None and before.open_until is None:
             log.warning("next_hop_left_out", reason=str(error))
 
-    async def _reach_in_time(self, server: Server, hop: _Hop) -> Connection:
+    async def _reach_in_time(self, server: Server, policy: TlsPolicy, hop: _Hop) -> Connection:
         """A server in doubt has less time while others wait for its place."""
         loop = asyncio.get_running_loop()
         began = loop.time()
         if not hop.is_in_doubt(began):
-            return await self._reach(server, hop)
-        reaching = loop.create_task(self._reach(server, hop))
+            return await self._opener.open(server, policy, hop.tls)
+        reaching = loop.create_task(self._opener.open(server, policy, hop.tls))
         try:
             while not (await asyncio.wait({reaching}, timeout=LOOK_SECONDS))[0]:
                 if self._places.is_crowded and loop.time() - began > SLOW_SECONDS:
@@ -207,25 +225,6 @@ class Servers:
                 await asyncio.wait({reaching})
                 if not reaching.cancelled() and reaching.exception() is None:
                     reaching.result().close()
-
-    async def _reach(self, server: Server, hop: _Hop) -> Connection:
-        loop = asyncio.get_running_loop()
-        connection = await self._connect(server)
-        wanted = server.tls == "required" or loop.time() >= hop.clear_until
-        if not wanted or not connection.offers("starttls"):
-            if server.tls == "required":
-                await connection.quit()
-                raise Unusable(Answer(Stage.TLS, 0, "the mail server offers no TLS, which is required"))
-            return connection
-        try:
-            await connection.start_tls(server.host, verified=server.tls == "required")
-        except Unusable as error:
-            if server.tls == "required":
-                raise
-            log.info("tls_failed_going_clear", reason=str(error))
-            hop.clear_until = loop.time() + CLEAR_SECONDS
-            return await self._connect(server)
-        return connection
 
     async def _connect(self, server: Server) -> Connection:
         """Try each permitted address of the server."""
@@ -252,12 +251,12 @@ class Servers:
             await asyncio.sleep(max(self._policy.idle_seconds, 0.5) / 2)
             now = asyncio.get_running_loop().time()
             goodbyes = []
-            for server, hop in list(self._hops.items()):
+            for place, hop in list(self._hops.items()):
                 stale = [one.connection for one in hop.idle if now - one.since > self._policy.idle_seconds]
                 hop.idle = [one for one in hop.idle if now - one.since <= self._policy.idle_seconds]
                 goodbyes += [connection.quit() for connection in stale]
                 if not hop.idle and not hop.users and now - hop.used_at > FORGET_AFTER_SECONDS:
-                    del self._hops[server]
+                    del self._hops[place]
             await asyncio.gather(*goodbyes)
 
     async def close(self) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from postern_edge.adapters.smtp import Connection, Unusable
 from postern_edge.rules.classify import Answer, Stage
+from postern_edge.rules.tls_policy import TlsUsed
 
 UTF8_NOT_CARRIED = "5.6.7 the mail server does not take international addresses"  # RFC 6531 3.2, RFC 5248 2.4
 EIGHT_BIT_NOT_CARRIED = "5.6.3 the mail server does not take 8-bit content"  # RFC 6152 3
@@ -40,10 +41,13 @@ class Parcel:
 
 @dataclass(frozen=True, slots=True)
 class Exchange:
-    """The answers, one for each recipient in order; `passes_dsn_on` where the server took the wishes over."""
+    """The answers, one for each recipient in order; `passes_dsn_on` where the server took the wishes over; `tls` where
+    there was a connection.
+    """
 
     answers: list[Answer]
     passes_dsn_on: bool
+    tls: TlsUsed | None = None
 
 
 async def exchange(connection: Connection, parcel: Parcel, addressees: Sequence[Addressee]) -> Exchange:
@@ -53,7 +57,7 @@ async def exchange(connection: Connection, parcel: Parcel, addressees: Sequence[
     answers: list[Answer | None] = [_cannot_carry(connection, parcel, one) for one in addressees]
     passes_dsn_on = connection.offers("dsn")
     if all(answers):
-        return Exchange([given for given in answers if given is not None], passes_dsn_on)
+        return Exchange([given for given in answers if given is not None], passes_dsn_on, connection.tls)
     utf8 = any(_needs_utf8(parcel, one) for one, given in zip(addressees, answers, strict=True) if given is None)
     encoding = "utf-8" if utf8 else "ascii"
     connection.in_transaction = True
@@ -67,7 +71,7 @@ async def exchange(connection: Connection, parcel: Parcel, addressees: Sequence[
         raise Unusable(mail)  # CASES 61: the last transaction is not over for the server
     if mail.code // 100 != 2:
         connection.in_transaction = False  # RFC 5321 3.3: nothing was begun
-        return Exchange([given or mail for given in answers], passes_dsn_on)
+        return Exchange([given or mail for given in answers], passes_dsn_on, connection.tls)
     for index, one in enumerate(addressees):
         if answers[index] is None:
             given = await connection.command(
@@ -82,7 +86,7 @@ async def exchange(connection: Connection, parcel: Parcel, addressees: Sequence[
         answers = [given or final for given in answers]
     else:
         await _reset(connection)
-    return Exchange([given for given in answers if given is not None], passes_dsn_on)
+    return Exchange([given for given in answers if given is not None], passes_dsn_on, connection.tls)
 
 
 async def _data(connection: Connection, parcel: Parcel) -> Answer:

@@ -11,6 +11,7 @@ from typing import Any, Final
 from postern_common.documents import RecipientState
 from postern_edge.rules.classify import Answer, Outcome, outcome
 from postern_edge.rules.retry import DELAY_NOTICE_AFTER, next_attempt
+from postern_edge.rules.tls_policy import TlsUsed
 
 OPEN_STATES: Final = frozenset({RecipientState.ACCEPTED, RecipientState.DEFERRED})
 DELAY_NOTED: Final = "delay_noted"  # the trace's word for "the sender was told of the delay"
@@ -24,6 +25,7 @@ class Tried:
     answer: Answer
     next_hop: str
     passes_dsn_on: bool = False  # the next hop took over the sender's wish for notifications (RFC 3461 5.2.1)
+    tls: TlsUsed | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +39,7 @@ class Change:
     next_hop: str
     attempts: int
     next_attempt_at: datetime | None
+    tls: TlsUsed | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +104,8 @@ def _change(
         due = next_attempt(attempts, first=first_retry, now=now, expires_at=expires_at, draw=draw)
         if due is None:
             came = Outcome.BOUNCED
-    return Change(one.index, recipient["key"], RecipientState(came.value), str(one.answer), one.next_hop, attempts, due)
+    state, reply = RecipientState(came.value), str(one.answer)
+    return Change(one.index, recipient["key"], state, reply, one.next_hop, attempts, due, one.tls)
 
 
 def _tell(result: Conclusion, message: Mapping[str, Any], tried: Mapping[int, Tried], now: datetime) -> None:

@@ -2,19 +2,27 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
-TlsMode = Literal["opportunistic", "required"]
+from postern_edge.rules.tls_policy import Receiving, TlsMode
 
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """A mail server to deliver to. `priority`: lowest first, equal ones in turn."""
+    """A mail server to deliver to. `priority`: lowest first, equal ones in turn.
+
+    `receiving` is the domain whose DNS named the server, and whose TLS policy counts; None where a setting did.
+    """
 
     host: str
     port: int
     priority: int = 10
     tls: TlsMode = "opportunistic"
+    receiving: Receiving | None = None
+
+    @property
+    def place(self) -> tuple[str, int, TlsMode]:
+        """What it has in common with the same server of other domains."""
+        return self.host, self.port, self.tls
 
     @property
     def label(self) -> str:

@@ -32,6 +32,7 @@ NONE_MAX_AGE: Final = 86_400  # RFC 8461 8.3: a policy that ends another is shor
 MAX_PATTERNS: Final = 20
 MAX_DESTINATIONS: Final = 5
 LONGEST_URI: Final = 500
+NULL_MX: Final = "."
 
 _NAME: Final = r"[A-Za-z0-9][A-Za-z0-9_.-]{0,31}"
 _VALUE: Final = r"[!-:<>-~]+"
@@ -71,6 +72,10 @@ class Policy:
         name = host.lower().rstrip(".")
         return any(_matches(pattern, name) for pattern in self.mx)
 
+    def leaves_out(self, hosts: Sequence[str]) -> tuple[str, ...]:
+        """Those of `hosts` to which senders bring no mail while they keep to the policy."""
+        return tuple(host for host in hosts if not self.covers(host))
+
 
 def policy_of(stored: Mapping[str, Any]) -> Policy:
     """The policy of a stored document (`MtaStsDocument`)."""
@@ -82,6 +87,15 @@ def _matches(pattern: str, name: str) -> bool:
         return pattern == name
     label, dot, rest = name.partition(".")
     return bool(label and dot) and rest == pattern[2:]  # the wildcard stands for one label alone
+
+
+def mail_hosts(domain: str, records: Sequence[str]) -> tuple[str, ...]:
+    """Where a domain's mail goes by its MX records, each as `10 mx.example.com`.
+
+    Without MX records it goes to the domain itself (RFC 5321 5.1); a null MX names nobody (RFC 7505 3).
+    """
+    hosts = [record.rpartition(" ")[2].lower() for record in records]
+    return tuple(host.rstrip(".") for host in hosts if host != NULL_MX) if hosts else (domain,)
 
 
 def parse_pattern(text: str, *, pointer: str | None = None) -> str:

@@ -1,33 +1,49 @@
 """Puts the verifier together: the one place that knows the concrete parts."""
 
 import asyncio
+from collections.abc import Sequence
 from datetime import timedelta
 
 from postern_common.bus import Bus
 from postern_common.clock import Clock
 from postern_common.mongo import Mongo
+from postern_common.mta_sts import LARGEST_POLICY
 from postern_common.netguard import NetGuard
 from postern_common.outbox import OutboxRelay
 from postern_common.runtime import Runtime
 from postern_common.telemetry import configure_logging
+from postern_dns.adapters.https import Https, Request
 from postern_dns.adapters.resolver import Limits, Resolver, configured_resolvers
 from postern_dns.handlers import SERVICE, Handlers
 from postern_dns.inspection import Inspector
+from postern_dns.rules.mta_sts import Fetched
 from postern_dns.schedule import Schedule
 from postern_dns.settings import DnsSettings
 from postern_dns.store import DomainStore
 
 
-def build_inspector(settings: DnsSettings) -> Inspector:
+def build_resolver(settings: DnsSettings) -> Resolver:
     """What asks the DNS, as the settings say."""
-    resolver = Resolver(
+    return Resolver(
         configured_resolvers(settings.dns_servers),
         NetGuard(settings.allow_networks),
         port=settings.dns_authoritative_port,
         limits=Limits(settings.dns_server_timeout_seconds, settings.dns_look_timeout_seconds),
     )
+
+
+def build_inspector(settings: DnsSettings) -> Inspector:
+    """What looks at domains, as the settings say."""
+    https = Https(
+        NetGuard(settings.allow_networks), port=settings.dns_https_port, seconds=settings.dns_look_timeout_seconds
+    )
+
+    async def fetch(host: str, path: str, addresses: Sequence[str]) -> Fetched:
+        return await https.ask(Request("GET", host, path), addresses, largest=LARGEST_POLICY)
+
     return Inspector(
-        resolver,
+        build_resolver(settings),
+        fetch=fetch,
         own_mx_hosts=settings.dns_own_mx_hosts,
         spf_include=settings.dns_spf_include,
         spf_seconds=settings.dns_look_timeout_seconds,

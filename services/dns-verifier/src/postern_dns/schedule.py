@@ -18,7 +18,9 @@ from prometheus_client import Gauge, Histogram
 from postern_common import telemetry
 from postern_common.errors import Temporary
 from postern_common.mongo import Document
+from postern_common.mta_sts import policy_of
 from postern_dns.inspection import Inspector
+from postern_dns.rules import mta_sts
 from postern_dns.settlement import Settlement
 from postern_dns.store import DomainStore
 
@@ -124,5 +126,16 @@ class Schedule:
 
     async def _look_at_mail(self, claim: Document, started: datetime) -> None:
         with _SECONDS.labels(kind="mail").time():
-            mx, spf = await self._inspector.mail_records(claim["name"])
-            await self._settlement.mail_records(claim, started, mx, spf)
+            hosted = claim.get("mta_sts")
+            (mx, spf), evidence = await asyncio.gather(
+                self._inspector.mail_records(claim["name"]),
+                _nothing() if hosted is None else self._inspector.hosted_policy(claim["name"]),
+            )
+            verdict = None
+            if hosted is not None and evidence is not None:
+                verdict = mta_sts.judge(claim["name"], policy_of(hosted), evidence, mx)
+            await self._settlement.mail_records(claim, started, mx, spf, verdict)
+
+
+async def _nothing() -> None:
+    return None

@@ -21,6 +21,10 @@ class DnsSettings(CommonSettings):
     dns_server_timeout_seconds: float = Field(3.0, gt=0, le=30, description="How long one name server may take.")
     dns_look_timeout_seconds: float = Field(12.0, gt=0, le=60, description="How long one name may take in all.")
 
+    dns_https_port: int = Field(
+        443, ge=1, le=65535, description="Port of hosts that serve policies or take reports; another one is for tests."
+    )
+
     @field_validator("dns_own_mx_hosts", mode="before")
     @classmethod
     def _split_hosts(cls, value: object) -> object:
@@ -30,8 +34,8 @@ class DnsSettings(CommonSettings):
 
     @model_validator(mode="after")
     def _check_lease(self) -> Self:
-        # A look asks two names at a time, and then the doubled ones or all that SPF leads to; a result that comes after
-        # the lease is dropped.
+        # A look asks some names at a time, and then the doubled ones, all that SPF leads to, or a host over HTTPS; a
+        # result that comes after the lease is dropped.
         if self.dns_lease_seconds <= 2 * self.dns_look_timeout_seconds:
             raise ValueError("POSTERN_DNS_LEASE_SECONDS must be more than twice POSTERN_DNS_LOOK_TIMEOUT_SECONDS")
         return self

@@ -25,7 +25,8 @@ from postern_common.events import (
     UserUpdated,
 )
 from postern_common.mongo import Document, DuplicateKey, Session
-from postern_dns.rules import ownership, schedule, transition
+from postern_dns.rules import mta_sts, ownership, transition
+from postern_dns.rules.mail_fields import MailFindings, mail_fields
 from postern_dns.rules.mx import MailVerdict
 from postern_dns.rules.ownership import Evidence, Verdict
 from postern_dns.store import VERIFIED_ELSEWHERE, DomainStore
@@ -157,29 +158,27 @@ class Settlement:
 
     # -- mail records -------------------------------------------------------------------------------------------------
 
-    async def mail_records(self, claim: Document, started: datetime, mx: MailVerdict, spf: MailVerdict) -> bool:
-        """Write down the state of MX and SPF, with an event for each that changed; False if the claim was lost."""
-        return await self._mongo.transact(lambda session: self._write_mail(claim, started, mx, spf, session))
-
-    async def _write_mail(
-        self, claim: Document, started: datetime, mx: MailVerdict, spf: MailVerdict, session: Session
+    async def mail_records(
+        self,
+        claim: Document,
+        started: datetime,
+        mx: MailVerdict,
+        spf: MailVerdict,
+        hosted: mta_sts.Verdict | None = None,
     ) -> bool:
+        """Write down the state of MX, SPF and the hosted MTA-STS policy, with an event for each that changed.
+
+        False if the claim was lost.
+        """
+        found = MailFindings(started, mx, spf, hosted)
+        return await self._mongo.transact(lambda session: self._write_mail(claim, found, session))
+
+    async def _write_mail(self, claim: Document, found: MailFindings, session: Session) -> bool:
         domain = await self._store.claimed(claim, session)
         if domain is None:
             return False
-        told = mx.is_told and spf.is_told
-        fields: Document = {"mail_dns_next_at": schedule.next_mail_look(started, told=told, chance=random.random())}
-        events: list[Event] = []
-        for step, verdict in (("mx", mx), ("spf", spf)):
-            before = domain[step]["state"] if domain[step] else None
-            if before != verdict.state:
-                events.append(_setup_event(domain, step, verdict.state))
-            fields[step] = {
-                "state": verdict.state,
-                "found": list(verdict.found),
-                "explanation": verdict.explanation,
-                "checked_at": started,
-            }
+        fields, states = mail_fields(claim, domain, found, chance=random.random())
+        events: list[Event] = [_setup_event(domain, step, state) for step, state in states]
         await self._store.write(claim, fields, session, is_change=False)
         # A user may have been prepared in the very moment the domain was verified; that address becomes live here.
         await self._store.adopt_addresses(domain, session)

@@ -41,9 +41,13 @@ class DomainStore:
         return asked or await self._claim(due, "next_check_at", now, lease)
 
     async def claim_mail_look(self, now: datetime, lease: timedelta) -> Document | None:
-        """Claim the verified domain whose MX and SPF look has been due for longest."""
+        """Claim a verified domain whose owner waits for a look at its mail records, else the one that is due for
+        longest.
+        """
         due = {"state": DomainState.VERIFIED.value, "mail_dns_next_at": {"$lte": now}}
-        return await self._claim(due, "mail_dns_next_at", now, lease)
+        asked_for = {"mail_requested_at": {"$gte": now - WAITED_FOR}}
+        asked = await self._claim(due | asked_for, "mail_requested_at", now, lease)
+        return asked or await self._claim(due, "mail_dns_next_at", now, lease)
 
     async def _claim(self, due: Mapping[str, Any], by: str, now: datetime, lease: timedelta) -> Document | None:
         free = {"$or": [{"lease_until": None}, {"lease_until": {"$lte": now}}]}

@@ -87,7 +87,7 @@ class Policies:
         if hosts is None:
             message = "The domain's name servers could not tell its MX records just now, so nobody knows what to cover."
             raise conflict("mx-unknown", message, pointer="/mode")
-        left_out = rules.uncovered(policy, hosts)
+        left_out = policy.leaves_out(hosts)
         if left_out:
             message = (
                 f"MX records of the domain name {', '.join(left_out)}, which the policy leaves out: senders would hold "

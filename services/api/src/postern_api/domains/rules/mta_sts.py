@@ -8,11 +8,10 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from postern_common.mta_sts import DEFAULT_MAX_AGE, NONE_MAX_AGE, Mode, Policy
+from postern_common.mta_sts import DEFAULT_MAX_AGE, NONE_MAX_AGE, Mode, Policy, mail_hosts
 
 # Senders hurry to a new policy only when they see its id, so a look at the MX records from just before is fresh enough.
 FRESH: Final = timedelta(minutes=10)
-NULL_MX: Final = "."
 
 
 def policy_for(mode: Mode, max_age: int | None, own_hosts: Sequence[str], extra: Sequence[str]) -> Policy:
@@ -47,16 +46,7 @@ def is_fresh(mx: Mapping[str, Any] | None, now: datetime) -> bool:
 
 
 def live_hosts(domain: str, mx: Mapping[str, Any] | None) -> tuple[str, ...] | None:
-    """Where the domain's mail goes by its MX records; None where that is not known.
-
-    Without MX records it goes to the domain itself (RFC 5321 5.1); a null MX names nobody.
-    """
+    """Where the domain's mail goes by the MX records as they were found last; None where that is not known."""
     if mx is None or (mx["state"] == "cannot_tell" and not mx["found"]):
         return None
-    hosts = tuple(record.rpartition(" ")[2].lower() for record in mx["found"])
-    return tuple(host.rstrip(".") for host in hosts if host != NULL_MX) if hosts else (domain,)
-
-
-def uncovered(policy: Policy, hosts: Sequence[str]) -> tuple[str, ...]:
-    """The hosts to which senders would bring no mail under the policy once it is enforced."""
-    return tuple(host for host in hosts if not policy.covers(host))
+    return mail_hosts(domain, mx["found"])

@@ -74,8 +74,10 @@ def test_what_an_edge_held_that_stands_still_is_taken_over(two_edges, slow_hop, 
     record_property("counts", f"ready again {back:.1f} s after it went on")
     for line in account.lines():
         record_property("counts", line)
-    record_property("counts", f"duplicates at most {PER_SERVER}: those whose body was on its way as the edge stopped")
+    # As the edge stopped, each connection had a message on its way to the next hop, or its result on the way to the
+    # database and the next message on its way already: so much cannot be known by whoever takes over (RFC 1047).
+    record_property("counts", f"duplicates at most {2 * PER_SERVER}: in flight, or the result in flight")
     assert held > PER_SERVER
-    assert taken_over >= held - PER_SERVER
+    assert taken_over >= held - 2 * PER_SERVER
     assert not account.lost
-    assert account.duplicates <= PER_SERVER
+    assert account.duplicates <= 2 * PER_SERVER

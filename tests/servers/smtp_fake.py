@@ -6,6 +6,7 @@ what it was told stands in `messages` and `commands`.
 
 import asyncio
 import ssl
+import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Self
@@ -25,6 +26,7 @@ class Taken:
     mail_line: str
     rcpt_lines: list[str]
     secure: bool
+    at: float = field(default_factory=time.monotonic)
 
 
 @dataclass
@@ -52,6 +54,11 @@ class FakeHop:
     port: int = 0
     _server: asyncio.Server | None = None
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
+
+    def mend(self) -> None:
+        """From now on it does what any server does; what hangs already goes on hanging."""
+        self.replies, self.recipients, self.delays, self.disconnect_at = {}, {}, {}, set()
+        self.drip_seconds, self.loses_final_reply, self.stall_after_starttls = 0.0, False, False
 
     async def start(self, port: int = 0) -> Self:
         """Listen."""
@@ -209,7 +216,7 @@ class _Session:
             return False
         if self.hop.stall_after_starttls:
             await asyncio.sleep(3600)
-        if self.hop.tls is None:
+        if self.hop.tls is None or not self.hop.replies.get("STARTTLS", "220").startswith("220"):
             return True
         await self.writer.start_tls(self.hop.tls)
         self.secure = True

@@ -52,6 +52,9 @@ missing_test_packages() {
     have slapd || echo slapd
     have samba || echo samba
     have haproxy || echo haproxy
+    # Exim cannot be installed beside postfix: it is only unpacked, and these are what it needs.
+    have exim4 || [ -x "$venv/debian/usr/sbin/exim4" ] || echo exim4-daemon-light libidn12 libnsl2 libgnutls-dane0
+    ls /usr/lib/*/libnss_wrapper.so >/dev/null 2>&1 || echo libnss-wrapper
     ls /usr/lib/*/faketime/libfaketime.so.1 >/dev/null 2>&1 || echo faketime
     [ -d /usr/share/samba/setup/ad-schema ] || echo samba-ad-dc samba-ad-provision samba-dsdb-modules samba-vfs-modules
 }
@@ -79,26 +82,37 @@ other_mail_server() {
         grep '^ii' | grep mail-transport-agent | cut -d'|' -f2 | grep -vx postfix
 }
 
-# Another mail server must not be removed for the sake of one test program: then postfix is only unpacked.
-unpack_postfix() {
-    say "$1 is installed: unpacking postfix's smtp-sink into .venv/debian instead of replacing it"
+# A mail server must not be removed for the sake of a test program of another one: that one is then only unpacked.
+unpack() { # package, program, folder of its own libraries
+    say "unpacking $1 into .venv/debian instead of installing it: $4 is the mail server here"
     mkdir -p .local/download "$venv/debian"
     [ "$(id -u)" != 0 ] || apt update
-    (cd .local/download && quietly apt-get -qq download postfix)
-    quietly dpkg -x "$(ls -t .local/download/postfix_*.deb | head -n 1)" "$venv/debian"
-    if LD_LIBRARY_PATH="$venv/debian/usr/lib/postfix" ldd "$venv/debian/usr/sbin/smtp-sink" | grep 'not found' >&2; then
-        fail "smtp-sink lacks these libraries: install the Debian packages that hold them, then run this again"
+    (cd .local/download && quietly apt-get -qq download "$1")
+    quietly dpkg -x "$(ls -t .local/download/"$1"_*.deb | head -n 1)" "$venv/debian"
+    if LD_LIBRARY_PATH="$venv/debian/$3" ldd "$venv/debian/$2" | grep 'not found' >&2; then
+        fail "$2 lacks these libraries: install the Debian packages that hold them, then run this again"
     fi
+}
+
+without() { # word, list of words
+    word=$1
+    shift
+    printf '%s\n' "$@" | grep -vx "$word" || true
 }
 
 install_packages() {
     have apt-get || fail "these programs are missing and this is no Debian: $*"
-    mail_server=
+    mail_server= exim=
     case " $* " in
     *" postfix "*) mail_server=$(other_mail_server || true) ;;
     esac
+    case " $* " in
+    *" exim4-daemon-light "*) exim=exim4-daemon-light ;;
+    esac
     # shellcheck disable=SC2046  # a list of words
-    [ -z "$mail_server" ] || set -- $(printf '%s\n' "$@" | grep -vx postfix || true)
+    [ -z "$mail_server" ] || set -- $(without postfix "$@")
+    # shellcheck disable=SC2046  # a list of words
+    [ -z "$exim" ] || set -- $(without "$exim" "$@")
     if [ $# != 0 ]; then
         [ -z "$as_root" ] || have sudo || fail "Debian packages are missing ($*): run this once as root, or install sudo"
         say "installing Debian packages: $*"
@@ -112,7 +126,8 @@ install_packages() {
         apt install --no-install-recommends "$@"
         allow_daemons
     fi
-    [ -z "$mail_server" ] || unpack_postfix "$mail_server"
+    [ -z "$mail_server" ] || unpack postfix usr/sbin/smtp-sink usr/lib/postfix "$mail_server"
+    [ -z "$exim" ] || unpack "$exim" usr/sbin/exim4 usr/lib postfix
 }
 
 packages=$(missing_packages)

@@ -1,114 +1,98 @@
-"""SMTP smuggling to a stock Postfix behind the edge: what its own port falls for never reaches it through us.
+"""SMTP smuggling to a stock Postfix and a stock Exim behind the edge: what their own ports fall for never reaches them
+through us.
 
-The marks are those of the published tools (smtpsmug, SMTP-Smuggling-Tools). The first test is the positive control:
-it shows that the peer can be deceived, so that the second one proves something.
+The first tests are the positive control: they show that each peer can be deceived, so that the others prove something.
 """
 
 import contextlib
+import secrets
 import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from postern_local.nexthop import SmtpSink
-from tests.servers.mail import Dialogue
+from postern_local.ports import free_ports
+from postern_local.unit import Unit
+from tests.servers.exim import Exim, unusable
 from tests.servers.postfix import Postfix
+from tests.servers.smuggling import BARE, DECEIVING, DECEIVING_EXIM, HARMLESS, NUL, Peer, smuggle, smuggle_in_step
+from tests.servers.stack import Stack
 from tests.servers.waiting import eventually
 
 pytestmark = pytest.mark.spec("F5")
-
-# Ends of data that deceive Postfix as Debian ships it.
-DECEIVING = {
-    "lf-dot-lf": b"\n.\n",
-    "lf-dot-crlf": b"\n.\r\n",
-    "crlf-dot-lf": b"\r\n.\n",
-    "crcrlf-dot-crcrlf": b"\r\r\n.\r\r\n",
-}
-BARE = DECEIVING | {
-    "cr-dot-cr": b"\r.\r",
-    "cr-dot-crlf": b"\r.\r\n",
-    "cr-dot-lf": b"\r.\n",
-    "lf-dot-cr": b"\n.\r",
-    "crlf-dot-cr": b"\r\n.\r",
-    "crlf-dot-crcrlf": b"\r\n.\r\r\n",
-    "crcrlf-dot-crlf": b"\r\r\n.\r\n",
-    "lf-lf-dot-crlf": b"\n\n.\r\n",
-    "crlf-dot-lfcr": b"\r\n.\n\r",
-}
-NUL = {
-    "crlf-nul-dot-crlf": b"\r\n\0.\r\n",
-    "crlf-dot-nul-crlf": b"\r\n.\0\r\n",
-    "nul-crlf-dot-nul": b"\0\r\n.\0\r\n",
-}
-HARMLESS = {
-    "crlf-blank-dot-crlf": b"\r\n .\r\n",
-    "crlf-dot-blank-crlf": b"\r\n. \r\n",
-    "crlf-dot-dot-crlf": b"\r\n..\r\n",
-    "crlf-dot-text-crlf": b"\r\n.x\r\n",
-}
+needs_exim = pytest.mark.skipif(unusable() is not None, reason=str(unusable()))
 
 
-class Peer:
-    """A stock Postfix that relays to a sink."""
-
-    def __init__(self, port: int, domain: str, sink: SmtpSink) -> None:
-        self.port = port
-        self.recipient = f"ann@{domain}"
-        self._sink = sink
-
-    def taken(self, name: str) -> int:
-        """How many messages arrived that carry this mark's name."""
-        return sum(f"Subject: {name}".encode() in path.read_bytes() for path in self._sink.messages())
-
-
-@pytest.fixture(scope="module")
-def peer(stack):
+@contextlib.contextmanager
+def peer_of(stack: Stack, start) -> Iterator[Peer]:
+    """A customer whose mail server is what `start` starts, before a sink of its own."""
     customer = stack.customer()
     domain = stack.domain(customer)
-    directory = Path(tempfile.mkdtemp(prefix="postern-smuggling-"))
-    directory.chmod(0o755)  # Postfix changes its user
     unit, sink = stack.farm.sink()
     unit.start()
+    with start(stack, domain, sink) as port:
+        stack.site(customer, port)
+        yield Peer(port, domain, sink)
+    unit.stop()
+
+
+@contextlib.contextmanager
+def running_postfix(stack: Stack, domain: str, sink: SmtpSink) -> Iterator[int]:
+    directory = Path(tempfile.mkdtemp(prefix="postern-smuggling-"))
+    directory.chmod(0o755)  # Postfix changes its user
     postfix = Postfix(directory / "postfix", sink.port, domain)
     postfix.start()
-    stack.site(customer, postfix.relaying_port)
-    yield Peer(postfix.relaying_port, domain, sink)
+    yield postfix.relaying_port
     postfix.stop()
-    unit.stop()
     shutil.rmtree(directory, ignore_errors=True)
 
 
-def smuggle(host, port, recipient, name, mark):
-    """Send one message with a second one behind `mark`; the reply to the first."""
-    inner = f"MAIL FROM:<evil@far.test>\r\nRCPT TO:<{recipient}>\r\nDATA\r\nSubject: {name}\r\n\r\nsmuggled\r\n.\r\n"
-    with Dialogue(host, port) as client:
-        client.greet()
-        client.command("MAIL FROM:<bob@far.test>")
-        client.command(f"RCPT TO:<{recipient}>")
-        client.command("DATA", 354)
-        with contextlib.suppress(OSError):
-            client.send_raw(f"Subject: {name}\r\n\r\nouter".encode() + mark + inner.encode())
-        reply = client.read()
-        if reply.code != 521:
-            client.send("QUIT")
-            with contextlib.suppress(AssertionError):
-                while client.read().code != 221:
-                    pass
-        return reply
+@contextlib.contextmanager
+def running_exim(stack: Stack, domain: str, sink: SmtpSink) -> Iterator[int]:
+    name = f"exim-{secrets.token_hex(3)}"
+    exim = Exim(stack.farm.directory / name, free_ports(1)[0], domain, sink.port, name)
+    unit = Unit(exim, stack.farm.processes)
+    unit.start()
+    yield exim.port
+    unit.stop()
+
+
+@pytest.fixture(scope="module")
+def postfix(stack):
+    with peer_of(stack, running_postfix) as peer:
+        yield peer
+
+
+@pytest.fixture(scope="module")
+def exim(stack):
+    with peer_of(stack, running_exim) as peer:
+        yield peer
 
 
 @pytest.mark.parametrize(("name", "mark"), DECEIVING.items())
-def test_the_peer_itself_is_deceived(peer, name, mark):
-    assert smuggle("127.0.0.1", peer.port, peer.recipient, f"direct-{name}", mark).code == 250
-    eventually(lambda: peer.taken(f"direct-{name}") == 2, timeout=20)
+def test_postfix_itself_is_deceived(postfix, name, mark):
+    assert smuggle("127.0.0.1", postfix.port, postfix.recipient, f"direct-{name}", mark).code == 250
+    eventually(lambda: postfix.taken(f"direct-{name}") == 2, timeout=20)
 
 
-def test_nothing_is_smuggled_through_the_edge(stack, peer):
+@needs_exim
+@pytest.mark.parametrize(("name", "mark"), DECEIVING_EXIM.items())
+def test_exim_itself_is_deceived(exim, name, mark):
+    smuggle_in_step("127.0.0.1", exim.port, exim.recipient, f"direct-{name}", mark, b"\n")
+    eventually(lambda: exim.taken(f"direct-{name}") == 2, timeout=20)
+
+
+@pytest.mark.parametrize("server", ["postfix", pytest.param("exim", marks=needs_exim)])
+def test_nothing_is_smuggled_through_the_edge(request, stack, server):
+    peer = request.getfixturevalue(server)
     host, port = stack.smtp()
     for name, mark in BARE.items():
-        reply = smuggle(host, port, peer.recipient, f"bare-{name}", mark)
-        assert reply.startswith("521 5.5.2"), (name, reply)
+        for first_line_end in (b"\r\n", b"\n"):
+            reply = smuggle(host, port, peer.recipient, f"bare-{name}", mark, first_line_end=first_line_end)
+            assert reply.startswith("521 5.5.2"), (name, reply)
     for name, mark in NUL.items():
         reply = smuggle(host, port, peer.recipient, f"nul-{name}", mark)
         assert reply.startswith("554 5.6.0"), (name, reply)

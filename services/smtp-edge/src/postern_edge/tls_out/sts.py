@@ -23,7 +23,6 @@ from postern_common.mta_sts import RECORD_LABEL
 from postern_edge.adapters.policy_files import NotFetched
 from postern_edge.rules.mta_sts import KeptPolicy, StsPolicy, announced_id
 from postern_edge.rules.tls_policy import TlsFault
-from postern_edge.tls_out.store import StsPolicyStore
 
 LOOKED_UP_SECONDS: Final = 300.0  # how long what is stored of a domain is not looked at again
 RETRY_SECONDS: Final = 300.0  # the least pause after a fetch that failed (RFC 8461 3.3)
@@ -48,6 +47,16 @@ class Files(Protocol):
 
     async def fetch(self, domain: str) -> StsPolicy:
         """A domain's policy as it is served now; raises `NotFetched`."""
+
+
+class Store(Protocol):
+    """Keeps policies for all edges; both raise `Temporary`."""
+
+    async def get(self, domain: str, now: datetime) -> KeptPolicy | None:
+        """A domain's policy that is in force."""
+
+    async def put(self, domain: str, kept: KeptPolicy) -> None:
+        """Keep a policy in place of an older one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +84,7 @@ class _Known:
 class StsPolicies:
     """Policies by domain. `now` is the database's time, by which kept policies end for all edges alike."""
 
-    def __init__(self, texts: Texts, files: Files, store: StsPolicyStore, now: Callable[[], datetime]) -> None:
+    def __init__(self, texts: Texts, files: Files, store: Store, now: Callable[[], datetime]) -> None:
         self._texts = texts
         self._files = files
         self._store = store

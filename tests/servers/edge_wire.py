@@ -219,7 +219,7 @@ class WireSpool(FakeSpool):
 class Wire:
     """One script being played."""
 
-    def __init__(self, script: Script) -> None:
+    def __init__(self, script: Script, limits: Limits = LIMITS) -> None:
         self._script = script
         self._transport = WireTransport(BALANCER if script.header else CLIENT)
         self._loop = WireLoop(self._transport)
@@ -228,7 +228,7 @@ class Wire:
             WireHandler(FakeDirectory(), self.spool, postmaster_domain="example.test"),
             hostname=HOSTNAME,
             clock=Clock(),
-            limits=LIMITS,
+            limits=limits,
             connections=ConnectionLimits(),
             budget=ByteBudget(1 << 20),
             tls=cast(CertificateWatch, _Certificate()),

@@ -254,6 +254,24 @@ async def test_international_recipient_needs_smtputf8(command, reply):
         assert b" with UTF8SMTP id " in edge.spool.messages[0].body
 
 
+@pytest.mark.spec("R4")
+@pytest.mark.parametrize(("odd", "kind"), [(b"\xff", "8BITMIME"), (b"x", "7BIT")])
+@pytest.mark.parametrize("place", [0, 1500, 2999])
+async def test_case_63_streamed_body_is_known_for_eight_bit_by_its_octets(odd, kind, place):
+    async with edge_listener() as edge:
+        client = await edge.connect()
+        await client.ready_for_data(parameters=" BODY=8BITMIME" if kind == "7BIT" else "")
+        lines = [b"x" * 998 + b"\r\n"] * 3000
+        lines[place] = odd + b"\r\n"
+        for start in range(0, 3000, 100):
+            await client.send(b"".join(lines[start : start + 100]).replace(b"\r\n", b"\r\n\r\n", 1))
+        await client.send(b".\r\n")
+        assert (await client.reply()).startswith("250 ")
+        (message,) = edge.spool.messages
+        assert message.stored_body is not None
+        assert message.body_type == kind
+
+
 async def test_eight_bit_body_passes_unchanged_without_being_declared():
     async with edge_listener() as edge:
         client = await edge.connect()

@@ -60,7 +60,7 @@ class AcceptedMessage:
     stored_body: StoredBody | None
     size: int  # of the whole body, our Received line included
     smtputf8: bool
-    body_type: str  # "7BIT" or "8BITMIME"
+    body_type: str  # "7BIT" or "8BITMIME" as the octets are, whatever the client declared (RFC 6152)
     envid: str | None  # RFC 3461 4.4, as received (xtext)
     ret: str | None  # RFC 3461 4.3: "FULL" or "HDRS"
     subject: str  # decoded and shortened, "" when absent

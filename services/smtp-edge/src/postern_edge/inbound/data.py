@@ -56,6 +56,7 @@ class Intake:
         self.queue_id = new_queue_id(self._received_at)
         self._trace = b""
         self._head = b""
+        self._is_ascii = True  # what went to the store so far
         self._upload: BodyUpload | None = None
         self._spilling: asyncio.Task[None] | None = None
         self._failure: Reply | None = None
@@ -144,6 +145,7 @@ class Intake:
             await self._upload.write(content)
             stored = await self._upload.close()
         trace = self._trace_line()
+        is_ascii = self._is_ascii and content.isascii() and trace.isascii()
         body = b"" if stored else trace + content
         envelope, session = self._envelope, self._session
         message = AcceptedMessage(
@@ -157,7 +159,7 @@ class Intake:
             stored_body=stored,
             size=len(trace) + self._reader.size,
             smtputf8=envelope.smtp_utf8,
-            body_type=envelope.parameters.body_type,
+            body_type="7BIT" if is_ascii else "8BITMIME",
             envid=envelope.parameters.envid,
             ret=envelope.parameters.ret,
             subject=facts.subject,
@@ -190,9 +192,11 @@ class Intake:
                 self._upload = self._spool.open_body(self.queue_id)
                 chunk = self._reader.take()
                 self._head = chunk[:HEADER]
+                self._is_ascii = chunk.isascii()
                 await self._upload.write(self._trace_line() + chunk)
             while self._reader.kept > HEADER:
                 chunk = self._reader.take()
+                self._is_ascii = self._is_ascii and chunk.isascii()
                 self._charge(len(chunk))
                 self._on_room()
                 await self._upload.write(chunk)

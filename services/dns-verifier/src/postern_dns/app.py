@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 from datetime import timedelta
+from typing import Final
 
 from postern_common.bus import Bus
 from postern_common.clock import Clock
@@ -16,10 +17,16 @@ from postern_dns.adapters.https import Https, Request
 from postern_dns.adapters.resolver import Limits, Resolver, configured_resolvers
 from postern_dns.handlers import SERVICE, Handlers
 from postern_dns.inspection import Inspector
+from postern_dns.reports.sending import Planner, Sender
+from postern_dns.reports.store import ReportStore
 from postern_dns.rules.mta_sts import Fetched
+from postern_dns.rules.tls_report import Reporter
 from postern_dns.schedule import Schedule
 from postern_dns.settings import DnsSettings
 from postern_dns.store import DomainStore
+
+REPORT_SENDERS: Final = 4
+REPORT_SECONDS: Final = 30.0
 
 
 def build_resolver(settings: DnsSettings) -> Resolver:
@@ -70,6 +77,8 @@ def assemble(settings: DnsSettings) -> Runtime:
         await schedule.run()
 
     runtime = Runtime(SERVICE, settings)
+    if settings.dns_reports and settings.dns_report_contact:
+        _add_reports(runtime, mongo, settings)
     runtime.add_task("bus", bus.run)
     runtime.add_task("outbox", relay.run)
     runtime.add_task("schedule", work)
@@ -84,6 +93,19 @@ def assemble(settings: DnsSettings) -> Runtime:
 
     runtime.on_close(close)
     return runtime
+
+
+def _add_reports(runtime: Runtime, mongo: Mongo, settings: DnsSettings) -> None:
+    contact = settings.dns_report_contact
+    reporter = Reporter(settings.dns_report_organization or contact.rpartition("@")[2], contact)
+    https = Https(NetGuard(settings.allow_networks), port=settings.dns_https_port, seconds=REPORT_SECONDS)
+    store = ReportStore(mongo)
+    planner = Planner(store)
+    sender = Sender(store, build_resolver(settings), https, reporter)
+    runtime.add_task("report-plans", planner.run)
+    for number in range(REPORT_SENDERS):
+        runtime.add_task(f"reports-{number}", sender.run)
+    runtime.on_drain("reports", sender.drain)
 
 
 async def serve(settings: DnsSettings) -> int:

@@ -5,6 +5,8 @@ from typing import Annotated, Self
 from pydantic import Field, field_validator, model_validator
 from pydantic_settings import NoDecode
 
+from postern_common.addresses import parse_address
+from postern_common.errors import Rejected
 from postern_common.settings import CommonSettings
 
 
@@ -24,6 +26,31 @@ class DnsSettings(CommonSettings):
     dns_https_port: int = Field(
         443, ge=1, le=65535, description="Port of hosts that serve policies or take reports; another one is for tests."
     )
+
+    dns_report_contact: str = Field(
+        "",
+        max_length=254,
+        description="Mail address that reports about TLS come from, also for questions; empty: none are sent.",
+    )
+    dns_report_organization: str = Field(
+        "", max_length=200, description="Name of the organisation that reports; the contact's domain if empty."
+    )
+    dns_reports: bool = Field(
+        True, description="Whether reports about TLS are sent to domains that ask for them, once there is a contact."
+    )
+
+    @field_validator("dns_report_contact")
+    @classmethod
+    def _check_contact(cls, value: str) -> str:
+        if not value:
+            return value
+        try:
+            address = str(parse_address(value))
+        except Rejected as error:
+            raise ValueError(error.message) from None
+        if not address.isascii() or '"' in address:
+            raise ValueError("an address in ASCII without quotes is needed")
+        return address
 
     @field_validator("dns_own_mx_hosts", mode="before")
     @classmethod

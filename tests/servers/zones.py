@@ -28,13 +28,15 @@ HEAD = "$TTL 2\n@ SOA ns1 hostmaster 1 600 60 86400 2\n"
 class ZoneServer:
     """A named with the given zones; a zone without text is configured but broken, which is SERVFAIL.
 
-    `forward_to` makes it a caching resolver for zones of the server at the given port.
+    `forward_to` makes it a caching resolver for zones of the server at the given port; with `trusted` (keys by zone, as
+    `signed_zones.py` makes them) it validates, and calls other zones insecure.
     """
 
     directory: Path
     port: int
     zones: Mapping[str, str | None] = field(default_factory=dict)
     forward_to: Mapping[str, int] = field(default_factory=dict)
+    trusted: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -52,14 +54,18 @@ class ZoneServer:
         for zone, port in self.forward_to.items():
             forwarders = f"forwarders {{ 127.0.0.1 port {port}; }}"
             lines.append(f'zone "{zone}" {{ type forward; forward only; {forwarders}; }};')
+        validates = "yes" if self.trusted else "no"
         options = f"""options {{
     directory "{self.directory}"; pid-file "named.pid"; session-keyfile "session.key";
     listen-on port {self.port} {{ 127.0.0.1; }}; listen-on-v6 {{ none; }};
-    recursion {"yes" if self.forward_to else "no"}; dnssec-validation no; empty-zones-enable no; notify no;
+    recursion {"yes" if self.forward_to else "no"}; dnssec-validation {validates}; empty-zones-enable no; notify no;
     check-names primary ignore;
 }};
 controls {{ }};
 """
+        if self.trusted:
+            keys = " ".join(f'"{zone}" static-key {key};' for zone, key in self.trusted.items())
+            options += f"trust-anchors {{ {keys} }};\n"
         write_private(self.directory / "named.conf", options + "\n".join(lines) + "\n")
         argv = ("/usr/sbin/named", "-g", "-n", "1", "-U", "1", "-c", str(self.directory / "named.conf"))
         return Program(self.name, argv, cwd=self.directory, grace_seconds=5)

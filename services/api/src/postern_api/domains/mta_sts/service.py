@@ -5,8 +5,8 @@ is refused outright, without a way to force it: to name the server in `extra_mx`
 to enforce one that does not. The records are looked at just before, since they may have changed since the daily look.
 """
 
-from datetime import datetime
-from typing import Any
+from datetime import datetime, timedelta
+from typing import Any, Final
 
 from postern_api.domains.looking import looked_at
 from postern_api.domains.mta_sts.schemas import MtaStsInput
@@ -23,7 +23,8 @@ from postern_common.mongo import Session
 from postern_common.mta_sts import Policy, is_destination, parse_pattern
 
 Document = dict[str, Any]
-RESOURCE = "mta_sts_policy"
+RESOURCE: Final = "mta_sts_policy"
+LOOK_AFTER: Final = timedelta(seconds=3)  # until all policy servers have the new text
 
 
 class Policies:
@@ -117,7 +118,7 @@ class Policies:
             return found
 
         kept = await self._resources.transact(work)
-        await self._domain_store.request_mail_look(domain["_id"], now, is_awaited=False)
+        await self._domain_store.request_mail_look(domain["_id"], now + LOOK_AFTER, is_awaited=False)
         return kept
 
     async def delete(self, name: str, condition: IfMatch) -> None:

@@ -4,7 +4,7 @@ A small application on a port of its own, since it is reached under the names of
 without sign-in: nothing of the API is to be found there. TLS ends before it; `/ask` tells whoever gets the certificates
 for it whether a name is one that policies are served under.
 
-An answer is kept for some seconds, so that a crowd of senders costs one look-up; names that are not ours too. Look-ups
+An answer is kept for a second, so that a crowd of senders costs one look-up; names that are not ours too. Look-ups
 at a time are bounded, and past that the answer is 503: senders go on with the policy that they have.
 """
 
@@ -24,7 +24,7 @@ from postern_common.errors import Rejected, Temporary
 from postern_common.mongo import Document
 from postern_common.mta_sts import POLICY_LABEL, WELL_KNOWN, policy_of
 
-KEPT_SECONDS: Final = 5.0
+KEPT_SECONDS: Final = 1.0
 MAX_KEPT: Final = 10_000
 MAX_LOOKUPS: Final = 20
 # RFC 8461 3.3: senders must not use a cache of HTTP, and one in between would serve an old policy under a new id.
@@ -44,7 +44,7 @@ class Policies(Protocol):
 
 
 class PolicyCache:
-    """The texts of policies by the name of the domain, each kept for some seconds."""
+    """The texts of policies by the name of the domain, each kept for a moment."""
 
     def __init__(self, policies: Policies, *, kept_seconds: float = KEPT_SECONDS) -> None:
         self._policies = policies

@@ -1,0 +1,148 @@
+"""Nodes of a RabbitMQ cluster die while mail pours in: mail does not notice, and every event arrives (SPEC V3)."""
+
+import json
+import shutil
+import time
+from collections import Counter, defaultdict
+from functools import partial
+
+import httpx2
+import pytest
+from pymongo import MongoClient
+
+from postern_common.topology import EXCHANGE
+from tests.chaos.faults import Readiness, unfinished
+from tests.chaos.load import Load, arrived, settled
+from tests.servers.rabbit_cluster import NODES, RabbitCluster
+from tests.servers.stack import Stack
+from tests.servers.waiting import eventually
+
+PROBE = "probe"
+READ_AT_ONCE = 1000
+RECONNECTED_SECONDS = 20.0
+PER_MESSAGE = ("MessageReceived", "MessageDelivered")
+
+
+@pytest.fixture
+def cluster(farm):
+    three = RabbitCluster(farm.directory / "rabbit", farm.processes, farm.keys)
+    try:
+        three.start()
+        yield three
+    finally:
+        three.close()
+
+
+@pytest.fixture
+def two_edges(farm, cluster):
+    stack = Stack(farm, edges=2, settings={"AMQP_URL": cluster.url})
+    try:
+        stack.start_all()
+        cluster.ask(f"/api/queues/%2F/{PROBE}", "PUT", {"durable": True, "arguments": {"x-queue-type": "quorum"}})
+        cluster.ask(f"/api/bindings/%2F/e/{EXCHANGE}/q/{PROBE}", "POST", {"routing_key": "#"})
+        yield stack
+    finally:
+        stack.close()
+
+
+class Messages:
+    """What the database knows of the messages and events."""
+
+    def __init__(self, uri, database):
+        self._client = MongoClient(uri)
+        self._database = self._client[database]
+
+    def ids(self):
+        return {found["_id"] for found in self._database["messages"].find({}, {"_id": 1})}
+
+    def events_left(self):
+        """Messages with events that the broker has not confirmed, and such events of the services."""
+        mail = self._database["messages"].count_documents({"pending_events": {"$ne": []}})
+        return mail + self._database["outbox"].count_documents({"state": "pending"})
+
+    def close(self):
+        self._client.close()
+
+
+def connections(stack):
+    """How often each edge has connected to the broker by now."""
+    return [stack.log(name).read_text().count('"broker_connected"') for name in ("edge", "edge2")]
+
+
+def reached_anew(stack, before):
+    """Whether each edge has another connection than `before`, and says that it has one."""
+    for name in ("edge", "edge2"):
+        text = httpx2.get(f"{stack.ops_url(name)}/readyz?verbose", trust_env=False, timeout=5).text
+        if "broker: ok" not in text.splitlines():
+            return False
+    return all(now > then for now, then in zip(connections(stack), before, strict=True))
+
+
+def read_events(cluster):
+    """All events that reached the probe's queue."""
+    request = {"count": READ_AT_ONCE, "ackmode": "ack_requeue_false", "encoding": "auto"}
+    while found := cluster.ask(f"/api/queues/%2F/{PROBE}/get", "POST", request):
+        for one in found:
+            yield json.loads(one["payload"])
+
+
+@pytest.mark.chaos
+@pytest.mark.skipif(shutil.which("haproxy", path="/usr/sbin:/usr/bin") is None, reason="haproxy is not installed")
+@pytest.mark.spec("V3")
+@pytest.mark.spec("R4")
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize(("count", "kills"), [(600, 1), pytest.param(10_000, 4, marks=pytest.mark.soak)])
+def test_every_event_arrives_though_nodes_of_the_broker_are_killed(cluster, two_edges, count, kills, record_property):
+    stack = two_edges
+    customer = stack.customer()
+    domain = stack.domain(customer)
+    stack.site(customer)
+    assert set(cluster.replicas().values()) == {(NODES, NODES)}
+    load = Load(lambda: [stack.smtp("edge"), stack.smtp("edge2")], f"anyone@{domain}", count)
+    users = set()
+    with Readiness(stack.ops_url("edge")) as first, Readiness(stack.ops_url("edge2")) as second:
+        load.start()
+        for number in range(1, kills + 1):
+            load.wait_for(count * number // (kills + 1))
+            # Everybody is connected to the first, until it dies; then to the second, until that one dies.
+            victim = cluster.nodes[(number - 1) % 2]
+            eventually(cluster.are_queues_on_disk, timeout=15)
+            before, began = connections(stack), time.monotonic()
+            victim.kill()
+            users.add(stack.user(customer, f"user{number}@{domain}")["id"])
+            eventually(partial(reached_anew, stack, before), timeout=RECONNECTED_SECONDS)
+            record_property(
+                "counts", f"{victim.name} killed, reached by another {time.monotonic() - began:.1f} s later"
+            )
+            victim.start(90)
+            eventually(lambda: set(cluster.replicas().values()) == {(NODES, NODES)}, timeout=60, pause=0.5)
+        load.join(300)
+        account = settled(
+            load,
+            lambda: arrived(stack.next_hop.messages()),
+            lambda: unfinished(stack.farm.mongo_uri(), stack.database),
+        )
+        for watch in (first, second):
+            assert [ready for _, ready in watch.changes] == [True], "mail needs no broker"
+    stack.move_clock(120)  # what was left over is swept after a minute, in case its writer still publishes it
+    messages = Messages(stack.farm.mongo_uri(), stack.database)
+    eventually(lambda: not messages.events_left(), timeout=120, pause=1)
+
+    copies = Counter()
+    event_ids = defaultdict(set)
+    for event in read_events(cluster):
+        copies[event["id"]] += 1
+        data, name = event["data"], event["type"].split(".")[-2]
+        event_ids[name, data.get("message_id") or data.get("user_id")].add(event["id"])
+    for line in account.lines():
+        record_property("counts", line)
+    surplus = copies.total() - len(copies)
+    record_property("counts", f"{len(copies)} events arrived, {surplus} of them once more: confirms lost with a node")
+    wanted = {(name, message_id) for name in PER_MESSAGE for message_id in messages.ids()}
+    wanted |= {("UserAdded", user_id) for user_id in users}
+    messages.close()
+    assert not account.lost
+    assert account.duplicates == 0
+    assert load.refused == 0
+    assert wanted <= set(event_ids)
+    assert {len(event_ids[key]) for key in wanted} == {1}, "an event that comes twice has one id"

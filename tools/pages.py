@@ -58,8 +58,11 @@ _REPLIES_HEAD = f"""# SMTP replies
 
 Each reply has a number of its own, so that one line in a log leads to one place in the code.
 
-| number | reply |
-| --- | --- |"""
+A reply with 4 at its beginning asks the sender's server to come again, one with 5 refuses for good; those with 421, 521
+and 554 5.5.0 end the connection. Nothing else is ever said on the port.
+
+| number | reply | meaning |
+| --- | --- | --- |"""
 
 
 def settings_of(service: str) -> type[CommonSettings]:
@@ -111,11 +114,21 @@ def metrics_page() -> str:
 
 
 def replies_page() -> str:
-    """Every SMTP reply with its number."""
+    """Every SMTP reply with its number and its meaning; those to EHLO and HELO and the greeting have no number."""
     module = importlib.import_module("postern_edge.replies")
     taken = module.queued("<queue id>")
     replies = module.CATALOGUE | {taken.id: taken}
-    return _page([_REPLIES_HEAD, *(f"| {name} | `{replies[name]}` |" for name in sorted(replies))])
+    meanings = importlib.import_module("postern_edge.reply_meanings").MEANINGS
+    rows = [f"| {name} | `{replies[name]}` | {_cell(meanings[name])} |" for name in sorted(replies)]
+    hostname = "mx.example.net"
+    offered = module.ehlo_ok(hostname, 52_428_800, starttls=True).decode().splitlines()
+    greetings = {
+        module.banner(hostname).decode().strip(): "The greeting: this edge's name, and nothing of its software.",
+        module.helo_ok(hostname).decode().strip(): "Answer to HELO.",
+        "` `".join(offered): "Answer to EHLO: the extensions; without STARTTLS where TLS is active or there is no "
+        "certificate.",
+    }
+    return _page([_REPLIES_HEAD, *(f"| | `{line}` | {meaning} |" for line, meaning in greetings.items()), *rows])
 
 
 def asyncapi_document() -> str:

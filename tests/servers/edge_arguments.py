@@ -20,6 +20,7 @@ class Sender:
     reply: Reply
     sender: str = ""
     size: int | None = None
+    utf8: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +42,15 @@ def _taken(sender: str, size: int | None = None) -> Sender:
     return Sender(replies.SENDER_OK, sender, size)
 
 
+def is_utf8(octets: bytes) -> bool:
+    """Whether octets are text at all."""
+    try:
+        octets.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
 MAIL: Final[dict[bytes, Sender]] = {
     b"<a@far.test>": _taken("a@far.test"),
     b"<>": _taken(""),
@@ -50,8 +60,8 @@ MAIL: Final[dict[bytes, Sender]] = {
     b"<a@far.test> size=2500": _taken("a@far.test", 2500),
     b"<a@far.test> BODY=8BITMIME": _taken("a@far.test"),
     b"<a@far.test>  RET=HDRS ENVID=x+2By": _taken("a@far.test"),
-    b"<a@far.test> SMTPUTF8": _taken("a@far.test"),
-    "<bjørn@far.test> SMTPUTF8".encode(): _taken("bjørn@far.test"),
+    b"<a@far.test> SMTPUTF8": Sender(replies.SENDER_OK, "a@far.test", utf8=True),
+    "<bjørn@far.test> SMTPUTF8".encode(): Sender(replies.SENDER_OK, "bjørn@far.test", utf8=True),
     b"<@relay.test:a@far.test>": _taken("a@far.test"),
     b'<"a b"@far.test>': _taken('"a b"@far.test'),
     b'<"a>b"@far.test>': _taken('"a>b"@far.test'),
@@ -82,6 +92,7 @@ RCPT: Final[dict[bytes, Recipient]] = {
     b"<postmaster>": Recipient(replies.RECIPIENT_OK, "postmaster@example.test"),
     b"<@relay.test:ann@example.test>": Recipient(replies.RECIPIENT_OK, "ann@example.test"),
     b'<"a>b c"@example.test>': Recipient(replies.RECIPIENT_OK, '"a>b c"@example.test'),
+    "<änn@example.test>".encode(): Recipient(replies.RECIPIENT_OK, "änn@example.test"),
     b"": Recipient(replies.RECIPIENT_SYNTAX, malformed=True),
     b"<>": Recipient(replies.RECIPIENT_SYNTAX, malformed=True),
     b"ann@example.test": Recipient(replies.RECIPIENT_SYNTAX, malformed=True),

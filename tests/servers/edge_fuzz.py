@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import islice
 
 from tests.servers.edge_model import Model
@@ -19,6 +19,7 @@ class Counts:
     scripts: int = 0
     octets: int = 0
     messages: int = 0
+    said: set[str] = field(default_factory=set)
 
 
 async def play(one: Script) -> Counts:
@@ -32,7 +33,8 @@ async def play(one: Script) -> Counts:
     left = (len(wire.port.sessions), wire.port.taken, wire.port.budget.used)
     assert left == (0, 0, 0), f"sessions, connections and bytes left behind: {left}"
     assert all(upload.aborted or upload.chunks for upload in wire.spool.uploads)
-    return Counts(1, sum(len(event) for event in one.events if isinstance(event, bytes)), len(wire.spool.messages))
+    octets = sum(len(event) for event in one.events if isinstance(event, bytes))
+    return Counts(1, octets, len(wire.spool.messages), model.said)
 
 
 async def play_all(first: int, count: int) -> Counts:
@@ -48,6 +50,7 @@ async def play_all(first: int, count: int) -> Counts:
         total.scripts += 1
         total.octets += came.octets
         total.messages += came.messages
+        total.said |= came.said
     return total
 
 

@@ -13,7 +13,7 @@ from typing import Final
 from postern_edge import replies
 from postern_edge.limits import COMMAND_FLOOD
 from postern_edge.replies import Reply
-from tests.servers.edge_arguments import MAIL, MAIL_REPLIES, RCPT, RCPT_REPLIES, SMALL, Recipient
+from tests.servers.edge_arguments import MAIL, MAIL_REPLIES, RCPT, RCPT_REPLIES, SMALL, Recipient, is_utf8
 from tests.servers.edge_model_message import QUEUED, Mismatch, Taken, Transaction, check_stored, owed
 from tests.servers.edge_wire import CLIENT, HOSTNAME, LIMITS, Script, Step, Stored
 
@@ -36,6 +36,7 @@ class Model:
 
     def __init__(self, script: Script) -> None:
         self._script = script
+        self.said: set[str] = set()  # the ids of the replies that came
         self._out = b""
         self._state = "proxy" if script.header else "command"
         self._buffer = b""
@@ -163,7 +164,7 @@ class Model:
             self._unknown(text)
         elif len(line) > (2048 if verb in {b"MAIL", b"RCPT"} else 512):
             self._answer(verb, replies.COMMAND_TOO_LONG)
-        elif _CONTROL.search(argument) or not _is_utf8(argument):
+        elif _CONTROL.search(argument) or not is_utf8(argument):
             self._answer(verb, replies.COMMAND_SYNTAX)
         elif verb in _FIXED:
             self._answer(verb, _FIXED[verb])
@@ -207,7 +208,7 @@ class Model:
             known = MAIL.get(argument[5:])
             given = self._answer(b"MAIL", *([known.reply] if known else MAIL_REPLIES))
             if given is replies.SENDER_OK:
-                sure = Transaction(True, known.sender, known.size) if known else None
+                sure = Transaction(True, known.sender, known.size, known.utf8) if known else None
                 self._transaction = sure or Transaction(True, sure=False)
 
     def _rcpt(self, argument: bytes) -> None:
@@ -228,7 +229,7 @@ class Model:
             given = self._answer(b"RCPT", *RCPT_REPLIES, *broken)
             self._transaction.sure = self._transaction.sure and given is not replies.RECIPIENT_OK
         else:
-            given = self._answer(b"RCPT", known.reply if known.malformed else self._fits(known))
+            given = self._answer(b"RCPT", self._fits(known))
             if given is replies.RECIPIENT_OK and known.domain == SMALL:
                 self._transaction.max_size = 2000
         if given is replies.RECIPIENT_OK:
@@ -237,7 +238,11 @@ class Model:
                 self._transaction.recipients.append(address)
 
     def _fits(self, known: Recipient) -> Reply:
-        """What a well-formed recipient gets in this transaction."""
+        """What a recipient gets in this transaction: first for its form, then for the count, then for what it is."""
+        if known.malformed:
+            return known.reply
+        if not known.address.isascii() and not self._transaction.utf8:
+            return replies.RECIPIENT_NEEDS_UTF8
         if len(self._transaction.recipients) >= LIMITS.recipients:
             return replies.TOO_MANY_RECIPIENTS
         if known.reply is not replies.RECIPIENT_OK:
@@ -372,7 +377,10 @@ class Model:
             wire = reply if isinstance(reply, bytes) else reply.wire
             if self._out.startswith(wire):
                 self._out = self._out[len(wire) :]
-                return None if isinstance(reply, bytes) else reply
+                if isinstance(reply, bytes):
+                    return None
+                self.said.add(reply.id)
+                return reply
         owed = ", ".join(str(one) for one in allowed)
         raise Mismatch(f"owed {owed}; said {self._out[:200]!r}")
 
@@ -389,11 +397,3 @@ class Model:
     def _reset(self) -> None:
         """No transaction is under way."""
         self._transaction = Transaction()
-
-
-def _is_utf8(octets: bytes) -> bool:
-    try:
-        octets.decode()
-    except UnicodeDecodeError:
-        return False
-    return True

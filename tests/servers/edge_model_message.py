@@ -8,7 +8,7 @@ from postern_edge import replies
 from postern_edge.replies import Reply
 from tests.servers.edge_wire import LIMITS, Stored
 
-HEADER: Final = 400  # in these tests the header section ends within so many octets
+HEADER: Final = 1150  # in these tests the header section ends within so many octets
 QUEUED: Final = re.compile(rb"250 2\.0\.0 OK: queued as ([0-9A-Za-z]+)\r\n")
 _TRACE: Final = re.compile(
     rb"Received: from [^\r\n]+(\r\n\t[^\r\n]+)*\r\n\tby mx\.postern\.test with [A-Z0-9]+ id ([0-9A-Za-z]+)"
@@ -27,6 +27,7 @@ class Transaction:
     has_sender: bool = False
     sender: str | None = None
     size: int | None = None
+    utf8: bool = False
     sure: bool = True
     recipients: list[str | None] = field(default_factory=list)
     max_size: int = LIMITS.max_message_bytes

@@ -45,7 +45,7 @@ _LINES: Final = [
     b".x\r\n", b" \r\n", b"\tx  \r\n", b"From a\r\n", b"--boundary--\r\n",
 ]  # fmt: skip
 _ODD_TEXT: Final = [
-    b"\r", b"\n", b"\0", b"z" * 119 + b"\r\n", b"z" * 121, b"\r\n\r", b"\n\r", b"\r\r\n", b"received: x\r\n" * 101,
+    b"\r", b"\n", b"\0", b"z" * 119 + b"\r\n", b"z" * 121, b"\r\n\r", b"\n\r", b"\r\r\n", b"received:\r\n" * 101,
     (b"w" * 98 + b"\r\n") * 19, (b"w" * 98 + b"\r\n") * 31, (b"w" * 98 + b"\r\n") * 130, b"h: " + b"v" * 90 + b"\r\n",
 ]  # fmt: skip
 _V2: Final = b"\r\n\r\n\0\r\nQUIT\n"

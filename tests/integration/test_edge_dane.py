@@ -236,9 +236,13 @@ async def test_the_next_exchanger_is_asked_where_the_best_one_is_not_vouched_for
 @pytest.mark.spec("R11")
 @pytest.mark.parametrize("domain,case", [("alias", "match"), ("away", "outside")])
 async def test_records_are_found_at_the_end_of_a_secure_alias_and_else_at_its_begin(edge, exchangers, domain, case):
-    await exchangers(case)
+    [hop] = await exchangers(case)
+    asked_for = []
+    hop.tls.sni_callback = lambda _connection, name, _context: asked_for.append(name)
     _, step = await sent(edge, f"{domain}.signed.test", "delivered")
+    hop.tls.sni_callback = None
     assert ", dane): 250" in step
+    assert asked_for == ["mx.match.signed.test" if case == "match" else "mx.away.signed.test"]  # RFC 7672 8.1
 
 
 @pytest.mark.spec("R11")

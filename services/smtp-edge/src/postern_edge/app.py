@@ -92,7 +92,10 @@ class Edge:
 
     def _resolver(self) -> Resolver:
         servers, validating = self.settings.dns_servers, self.settings.edge_dns_validates
-        return Resolver(servers, validating=are_validating(servers) if validating is None else validating)
+        if validating is None:
+            validating = are_validating(servers)
+        log.info("dane", on=validating)
+        return Resolver(servers, validating=validating)
 
     def _sts(self) -> StsPolicies:
         settings = self.settings

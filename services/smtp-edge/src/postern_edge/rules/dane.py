@@ -77,7 +77,7 @@ def names_the_server(records: Sequence[Tlsa], leaf: Certificate) -> bool:
 def anchors(records: Sequence[Tlsa], issuers: Sequence[Certificate]) -> list[bytes]:
     """The certificates (DER) that DANE-TA makes trust anchors, among those that the server sent above its own.
 
-    A record that holds a whole certificate is an anchor itself: the server need not send that one (RFC 7671 5.2.3).
+    A record that holds a whole certificate is an anchor itself: the server need not send that one (RFC 7671 5.2.2).
     """
     chosen = [record for record in records if record.usage == DANE_TA]
     found = [one.der for one in issuers if any(matches(record, one) for record in chosen)]

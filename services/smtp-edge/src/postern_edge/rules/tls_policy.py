@@ -85,7 +85,8 @@ class TlsPolicy:
     """What is wanted of connections to one server.
 
     `refusal` says why the server is not asked at all. A `trial` is tried, counted, and not insisted on. `fault` counts
-    for every session, whatever comes of it. `reported` is None where nothing is counted.
+    for every session, whatever comes of it. `reported` is None where nothing is counted. `server_name` is asked for in
+    the handshake where it is not the server's own name.
     """
 
     name: PolicyName
@@ -94,6 +95,7 @@ class TlsPolicy:
     refusal: str | None = None
     fault: TlsFault | None = None
     reported: Reported | None = None
+    server_name: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +138,7 @@ def policy_for(mode: TlsMode, host: str, receiving: Receiving | None, tlsa: Tlsa
 
 
 def without_tlsa(receiving: Receiving, host: str) -> TlsPolicy:
-    """For a server whose TLSA records cannot be looked up: it is not asked (RFC 7672 2.1.2)."""
+    """For a server whose TLSA records cannot be looked up: it is not asked (RFC 7672 2.1.2, 2.2.3)."""
     reason = f"DANE: the TLSA records of {host} cannot be looked up securely now"
     reported = Reported(receiving.domain, "tlsa")
     return TlsPolicy("dane", Requirement(Level.DANE), refusal=reason, fault=NOT_LOOKED_UP, reported=reported)
@@ -146,7 +148,8 @@ def _dane(receiving: Receiving, tlsa: TlsaFound, records: tuple[Tlsa, ...]) -> T
     # Where no name is looked at, connections for several domains are the same: they share one.
     names = tuple(dict.fromkeys((tlsa.base, *receiving.names))) if needs_names(records) else ()
     reported = Reported(receiving.domain, "tlsa", tlsa.lines)
-    return TlsPolicy("dane", Requirement(Level.DANE, records, names), reported=reported)
+    requirement = Requirement(Level.DANE, records, names)
+    return TlsPolicy("dane", requirement, reported=reported, server_name=tlsa.base)  # RFC 7672 8.1
 
 
 def _sts(domain: str, host: str, sts: StsPolicy, *, is_encrypted: bool) -> TlsPolicy:

@@ -7,6 +7,7 @@ is statistics, and nothing is decided by it.
 
 from collections.abc import Callable
 from datetime import datetime
+from itertools import islice
 from typing import Final
 
 import structlog
@@ -18,6 +19,7 @@ from postern_edge.rules.tls_policy import Reported, TlsFault
 from postern_edge.rules.tls_tally import Tally
 from postern_edge.tls_out.store import TlsResultStore
 
+BATCH: Final = 200
 PAUSE_SECONDS: Final = 15.0
 LONGEST_PAUSE_SECONDS: Final = 120.0
 
@@ -47,9 +49,10 @@ class TlsCounts:
         taken, self._tally = self._tally, Tally()
         try:
             while taken.sums:
-                key = next(iter(taken.sums))
-                await self._store.put(key, taken.sums[key])
-                del taken.sums[key]
+                batch = list(islice(taken.sums.items(), BATCH))
+                await self._store.put(batch)
+                for key, _ in batch:
+                    del taken.sums[key]
         finally:
             self._tally.merge(taken)
 

@@ -105,7 +105,7 @@ class Opener:
                 await connection.quit()
                 reason = f"{label}the mail server offers no TLS, which is required"
                 raise Unusable(Answer(Stage.TLS, 0, reason), NO_STARTTLS)
-            await connection.start_tls(server.host, policy.requirement)
+            await connection.start_tls(policy.server_name or server.host, policy.requirement)
         except Unusable as error:
             _SESSIONS.labels(policy.name, "failed").inc()
             self._count(server, policy, tried or error.fault, connection.ends)

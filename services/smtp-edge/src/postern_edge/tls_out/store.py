@@ -3,58 +3,81 @@
 They belong to no tenant: they tell of other people's domains, whoever wrote to them.
 """
 
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Final
 
+from pymongo import UpdateOne
+from pymongo.errors import BulkWriteError, PyMongoError
+
 from postern_common.documents import Collections
-from postern_common.mongo import PLATFORM, DuplicateKey, Mongo
+from postern_common.errors import Temporary
+from postern_common.mongo import PLATFORM, Document, DuplicateKey, Mongo, is_unavailable
 from postern_common.tls_result_documents import TLS_RESULTS_KEPT
 from postern_edge.rules.mta_sts import KeptPolicy, StsPolicy
 from postern_edge.rules.tls_tally import Key, Sum, details, document_id, policy_key
 
-_AGAIN: Final = 3
+_ATTEMPTS: Final = 3
+_DUPLICATE: Final = 11000
 
 
 class TlsResultStore:
     """Adds to results."""
 
     def __init__(self, mongo: Mongo) -> None:
+        self._mongo = mongo
         self._results = mongo.collection(Collections.TLS_RESULTS, PLATFORM)
 
-    async def put(self, key: Key, total: Sum) -> None:
-        """Add the sums of one day and policy."""
-        day, reported = key
-        identity = document_id(key)
-        changes: dict[str, int] = {"successes": total.successes}
-        values: dict[str, str] = {}
-        if total.failures:
-            found = await self._results.find_one({"_id": identity}, projection={"failures": 1})
-            for name, failure in details(total.failures, (found or {}).get("failures", ())).items():
-                changes[f"failures.{name}.count"] = failure["count"]
-                values |= {f"failures.{name}.{at}": str(value) for at, value in failure.items() if at != "count"}
-        begins = datetime.fromisoformat(f"{day}T00:00:00+00:00")
-        first = {
-            "day": day,
-            "policy_domain": reported.policy_domain,
-            "policy_type": reported.policy_type,
-            "policy_key": policy_key(reported),
-            "policy_string": list(reported.policy_string),
-            "mx_host": list(reported.mx_host),
-            "expires_at": begins + TLS_RESULTS_KEPT,
-        }
-        if not total.failures:
-            first_failures: dict[str, object] = {}
-            await self._add(identity, {"$inc": changes, "$setOnInsert": {**first, "failures": first_failures}})
-            return
-        await self._add(identity, {"$inc": changes, "$set": values, "$setOnInsert": first})
+    async def put(self, sums: Sequence[tuple[Key, Sum]]) -> None:
+        """Add sums to the documents of their days and policies, in one request. Raises `Temporary`."""
+        failed = [document_id(key) for key, total in sums if total.failures]
+        found = await self._results.find({"_id": {"$in": failed}}, limit=len(sums), projection={"failures": 1})
+        stored = {one["_id"]: one["failures"] for one in found}
+        updates = [
+            UpdateOne({"_id": document_id(key)}, _addition(key, total, stored.get(document_id(key), ())), upsert=True)
+            for key, total in sums
+        ]
+        for _ in range(_ATTEMPTS):
+            updates = await self._write(updates)
+            if not updates:
+                return
 
-    async def _add(self, identity: str, change: dict[str, object]) -> None:
-        for _ in range(_AGAIN):
-            try:
-                await self._results.update_one({"_id": identity}, change, upsert=True)
-            except DuplicateKey:  # another edge inserted it a moment before
-                continue
-            return
+    async def _write(self, updates: list[UpdateOne]) -> list[UpdateOne]:
+        """Those that must be made again: another edge inserted their documents a moment before."""
+        try:
+            await self._mongo.raw(Collections.TLS_RESULTS).bulk_write(updates, ordered=False)
+        except BulkWriteError as error:
+            faults = (error.details or {}).get("writeErrors", ())
+            if not faults or any(fault["code"] != _DUPLICATE for fault in faults):
+                raise
+            return [updates[fault["index"]] for fault in faults]
+        except PyMongoError as error:
+            if is_unavailable(error):
+                raise Temporary(f"tls results: {type(error).__name__}") from error
+            raise
+        return []
+
+
+def _addition(key: Key, total: Sum, stored: Collection[str]) -> Document:
+    """The change that adds a sum to its document, which has the failures `stored` so far."""
+    day, reported = key
+    counts: dict[str, int] = {"successes": total.successes}
+    values: dict[str, str] = {}
+    for name, failure in details(total.failures, stored).items():
+        counts[f"failures.{name}.count"] = failure["count"]
+        values |= {f"failures.{name}.{at}": str(value) for at, value in failure.items() if at != "count"}
+    first: Document = {
+        "day": day,
+        "policy_domain": reported.policy_domain,
+        "policy_type": reported.policy_type,
+        "policy_key": policy_key(reported),
+        "policy_string": list(reported.policy_string),
+        "mx_host": list(reported.mx_host),
+        "expires_at": datetime.fromisoformat(f"{day}T00:00:00+00:00") + TLS_RESULTS_KEPT,
+    }
+    if not values:
+        return {"$inc": counts, "$setOnInsert": {**first, "failures": {}}}
+    return {"$inc": counts, "$set": values, "$setOnInsert": first}
 
 
 class StsPolicyStore:

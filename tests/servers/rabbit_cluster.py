@@ -18,6 +18,7 @@ from postern_local.unit import Unit
 from tests.servers.waiting import eventually
 
 NODES = 3
+# A node that stands still takes connections all the same, so that it has to answer the protocol header (AMQP 0-9-1).
 _BALANCER = """
 defaults
     mode tcp
@@ -29,6 +30,10 @@ listen amqp
     bind 127.0.0.1:{port}
     balance first
     option redispatch
+    option tcp-check
+    tcp-check connect
+    tcp-check send-binary 414d515000000901
+    tcp-check expect binary 01
     default-server check inter 500 fall 2 rise 2 on-marked-down shutdown-sessions
 """
 

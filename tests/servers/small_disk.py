@@ -13,7 +13,7 @@ RESTART_SECONDS = 1.0
 
 
 class SmallDisk:
-    """A tmpfs of `megabytes` at `directory`; `fill` leaves nothing free, `free` gives it back."""
+    """A tmpfs of `megabytes` at `directory`; `fill` leaves so many bytes free, `free` gives the others back."""
 
     def __init__(self, directory: Path, megabytes: int) -> None:
         self.directory = directory
@@ -21,10 +21,10 @@ class SmallDisk:
         directory.mkdir(parents=True)
         subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", str(directory)], check=True)
 
-    def fill(self) -> int:
-        """Take all that is free; how many bytes that was."""
+    def fill(self, but: int = 0) -> int:
+        """Take all that is free `but` so many bytes; how many that was."""
         state = os.statvfs(self.directory)
-        left = state.f_bavail * state.f_frsize
+        left = state.f_bavail * state.f_frsize - but
         with self._ballast.open("wb") as file:
             os.posix_fallocate(file.fileno(), 0, left)
         return left

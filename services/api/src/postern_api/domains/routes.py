@@ -80,7 +80,8 @@ async def patch_domain(
 async def delete_domain(tenant: Writer, name: Name, condition: Condition) -> None:
     """Users whose primary address is in it are removed at once, secondary addresses in it are taken off their users.
 
-    Added again, it gets a new code and is verified anew.
+    Added again, it gets a new code and is verified anew. Its MTA-STS policy is served no longer: end one that senders
+    hold by mode `none` before, or they bring no mail to other servers until it has run out.
     """
     await remove_domain(tenant, name, condition)
 

@@ -126,7 +126,8 @@ def _envelope_schema() -> dict[str, Any]:
 
 
 def _data_schema(kind: type[Event]) -> dict[str, Any]:
-    schema = kind.model_json_schema(by_alias=True, schema_generator=_Schema)
+    where = f"#/components/schemas/{kind.name()}/$defs/{{model}}"
+    schema = kind.model_json_schema(by_alias=True, ref_template=where, schema_generator=_Schema)
     schema["description"] = _summary(kind)
     return schema
 

@@ -9,14 +9,17 @@ from tests.chaos.faults import Readiness, paused, unfinished
 from tests.chaos.load import Load, numbers, settled
 from tests.servers.hops import Hops
 from tests.servers.stack import Stack
+from tests.servers.waiting import eventually
 
 PER_SERVER = 10
 LEASE_SECONDS = 5
+UNDER_WAY = "postern_edge_deliveries_under_way"
 SETTINGS = {
     "POSTERN_EDGE_FIRST_RETRY_SECONDS": "1",
     "POSTERN_EDGE_LEASE_SECONDS": str(LEASE_SECONDS),
     "POSTERN_EDGE_DELIVERIES_PER_SERVER": str(PER_SERVER),
 }
+SLOW_SECONDS = 0.3
 PATIENCE_SECONDS = 4.0  # of the senders, who then go to the other edge
 
 
@@ -34,7 +37,7 @@ def two_edges(farm):
 def slow_hop():
     """Takes less than the load brings, so that an edge always has mail in flight and more in line."""
     hops = Hops()
-    yield hops.add(delays={"END": 0.2})
+    yield hops.add(delays={"END": SLOW_SECONDS})
     hops.close()
 
 
@@ -56,7 +59,8 @@ def test_what_an_edge_held_that_stands_still_is_taken_over(two_edges, slow_hop, 
     load = Load(lambda: [stack.smtp("edge"), stack.smtp("edge2")], f"anyone@{domain}", count, patience=PATIENCE_SECONDS)
     load.start()
     load.wait_for(count // 2)
-    held = measured(stack, "edge", "postern_edge_deliveries_under_way")
+    eventually(lambda: measured(stack, "edge", UNDER_WAY) > 4 * PER_SERVER, timeout=60)
+    held = measured(stack, "edge", UNDER_WAY)
     with Readiness(stack.ops_url("edge")) as readiness:
         began = time.monotonic()
         with paused(stack.units["edge"]):
@@ -77,7 +81,6 @@ def test_what_an_edge_held_that_stands_still_is_taken_over(two_edges, slow_hop, 
     # As the edge stopped, each connection had a message on its way to the next hop, or its result on the way to the
     # database and the next message on its way already: so much cannot be known by whoever takes over (RFC 1047).
     record_property("counts", f"duplicates at most {2 * PER_SERVER}: in flight, or the result in flight")
-    assert held > PER_SERVER
     assert taken_over >= held - 2 * PER_SERVER
     assert not account.lost
     assert account.duplicates <= 2 * PER_SERVER

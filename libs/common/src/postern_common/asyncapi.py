@@ -4,6 +4,7 @@ It promises what the contract does: one durable topic exchange, the event's name
 with typed `data`. Every message has an example, which is a whole valid event; tests use them as fixtures.
 """
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 from pydantic.json_schema import GenerateJsonSchema
@@ -126,10 +127,20 @@ def _envelope_schema() -> dict[str, Any]:
 
 
 def _data_schema(kind: type[Event]) -> dict[str, Any]:
-    where = f"#/components/schemas/{kind.name()}/$defs/{{model}}"
-    schema = kind.model_json_schema(by_alias=True, ref_template=where, schema_generator=_Schema)
-    schema["description"] = _summary(kind)
-    return schema
+    schema = kind.model_json_schema(by_alias=True, ref_template="{model}", schema_generator=_Schema)
+    whole: dict[str, Any] = _inlined(schema, schema.pop("$defs", {}))
+    return whole | {"description": _summary(kind)}
+
+
+def _inlined(node: Any, models: Mapping[str, Any]) -> Any:
+    """A schema with its models in their places: it is looked at alone, and within the whole document."""
+    if isinstance(node, list):
+        return [_inlined(one, models) for one in node]
+    if not isinstance(node, dict):
+        return node
+    if "$ref" in node:
+        return _inlined(models[node["$ref"]], models)
+    return {name: _inlined(value, models) for name, value in node.items()}
 
 
 def _summary(kind: type[Any]) -> str:

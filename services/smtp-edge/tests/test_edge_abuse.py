@@ -218,6 +218,20 @@ async def test_header_without_an_end_is_refused():
         assert (await client.reply()).startswith("554 5.6.0")
 
 
+async def test_header_without_an_end_is_given_to_no_store_and_holds_no_memory():
+    async with edge_listener() as edge:
+        client = await edge.connect()
+        await client.ready_for_data()
+        for _ in range(40):
+            await client.send(b"X-Header: endless\r\n" * 5000)
+        assert edge.port.budget.used < 2 * SPILL
+        await client.send(b"\r\nbody\r\n.\r\n")
+        assert (await client.reply()).startswith("554 5.6.0")
+        assert edge.spool.uploads == []
+        assert edge.port.budget.used == 0
+        assert (await client.say("NOOP")).startswith("250 ")
+
+
 @pytest.mark.parametrize(
     "hello",
     [
@@ -307,12 +321,14 @@ async def test_upload_of_a_refused_or_cut_off_message_is_aborted():
     async with edge_listener(replace(Limits(), max_message_bytes=3_000_000)) as edge:
         client = await edge.connect()
         await client.ready_for_data()
+        await client.send(b"Subject: x\r\n\r\n")
         for _ in range(40):
             await client.send((b"z" * 998 + b"\r\n") * 100)
         await client.send(b".\r\n")
         assert (await client.reply()).startswith("552 ")
         assert edge.spool.uploads[0].aborted
         await client.ready_for_data()
+        await client.send(b"Subject: x\r\n\r\n")
         for _ in range(20):
             await client.send((b"z" * 998 + b"\r\n") * 100)
         await client.close()

@@ -160,6 +160,7 @@ def test_connections_are_limited_in_all_and_by_address():
     assert admit(limits, 2, 1, draining=False) is None
     assert admit(limits, 3, 0, draining=False) is replies.TOO_MANY_CONNECTIONS
     assert admit(limits, 2, 2, draining=False) is replies.TOO_MANY_FROM_ADDRESS
+    assert admit(limits, 3, 2, draining=False) is replies.TOO_MANY_FROM_ADDRESS  # nobody makes way for that address
     assert admit(limits, 0, 0, draining=True) is replies.GOING_DOWN
 
 

@@ -6,15 +6,19 @@ It knows no command. `protocol.EdgeSMTP` is the session on top of it.
 import asyncio
 import math
 from contextlib import suppress
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import structlog
 from aiosmtpd.smtp import SMTP
 
 from postern_edge import metrics, replies
+from postern_edge.limits import SLOWEST_MESSAGE
 from postern_edge.port import Port
 from postern_edge.replies import Reply
 from postern_edge.session import EdgeSession
+
+if TYPE_CHECKING:
+    from postern_edge.inbound.data import Intake
 
 log = structlog.get_logger(__name__)
 
@@ -48,6 +52,9 @@ class Connection(SMTP):
         self.deadline = math.inf
         self.was_refused = False
         self._limits = port.limits
+        self._intake: Intake | None = None
+        self._data_deadline = math.inf
+        self._handshake_began = math.inf
         self._state = COMMAND
         self._buffer = b""
         self._position = 0  # where in the buffer the next command begins
@@ -110,6 +117,26 @@ class Connection(SMTP):
     def is_closing(self) -> bool:
         """Whether nothing but the last reply is left."""
         return self._state == CLOSING
+
+    @property
+    def idle_since(self) -> float:
+        """The loop's time since when the client has got nowhere; infinite while it is us who it waits for.
+
+        A message is worth time: one that comes at no less than `SLOWEST_MESSAGE` is never idle.
+        """
+        if self._state == COMMAND:
+            return self.deadline - self._limits.command_seconds
+        if self._state == DATA and self._intake is not None:
+            return self._data_deadline - self._limits.data_seconds + self._intake.received / SLOWEST_MESSAGE
+        return self._handshake_began if self._state == TLS else math.inf
+
+    def give_way(self) -> None:
+        """End the session for the sake of another client's; within a TLS handshake no word can be said."""
+        log.info("connection_gave_way", reply=replies.TOO_MANY_CONNECTIONS.id, peer_ip=self.session.peer_ip)
+        if self._state == TLS:
+            self.transport.abort()
+        else:
+            self.close_with(replies.TOO_MANY_CONNECTIONS)
 
     def hang_up(self, reply: Reply) -> None:
         """Say a last word to a client that sends nothing more, and close."""

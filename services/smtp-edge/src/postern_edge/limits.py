@@ -9,6 +9,7 @@ ENVELOPE_LINE: Final = 2048
 COMMAND_FLOOD: Final = 8 * 1024  # an unfinished command line longer than this ends the session
 HEADER: Final = 256 * 1024  # header sections past this are not mail; also bounds what is scanned for the trace
 SPILL: Final = 1024 * 1024  # DESIGN 6: a body past this is streamed to the store while it is read
+SLOWEST_MESSAGE: Final = 1000  # octets a second; a slower message may have to make way when connections run out
 READ_AHEAD: Final = 256 * 1024  # bytes kept of a client that sends faster than we answer; then reading pauses
 
 
@@ -31,4 +32,5 @@ class Limits:
     tls_seconds: float = 30.0  # for the handshake
     proxy_seconds: float = 5.0  # a load balancer sends its header at once
     linger_seconds: float = 3.0  # how long a refused client may read our last reply
+    crowd_seconds: float = 1.0  # a client that got nowhere for so long makes way when all connections are taken
     budget_wait_seconds: float = 10.0  # how long DATA waits for memory before it is put off

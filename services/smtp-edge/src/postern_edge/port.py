@@ -3,13 +3,14 @@
 from collections import Counter
 from collections.abc import Sequence
 from ipaddress import ip_address
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from postern_common.clock import Clock
 from postern_common.netguard import Network
 from postern_edge import metrics, replies
 from postern_edge.budget import ByteBudget
 from postern_edge.inbound.connect import ConnectionLimits, admit, counted_as
+from postern_edge.inbound.crowd import Crowd
 from postern_edge.limits import Limits
 from postern_edge.replies import Reply
 from postern_edge.tls import CertificateWatch
@@ -47,6 +48,7 @@ class Port:
         self.ehlo_in_clear = replies.ehlo_ok(hostname, limits.max_message_bytes, starttls=tls is not None)
         self.ehlo_in_tls = replies.ehlo_ok(hostname, limits.max_message_bytes, starttls=False)
         self._connections = connections
+        self._crowd = Crowd(limits.crowd_seconds)
         self._balancers = tuple(balancers)
         self._taken = 0
         self._by_address: Counter[str] = Counter()
@@ -68,6 +70,8 @@ class Port:
         """Count a connection; a reply refuses it, and then it is not counted, so that a flood shuts out only itself."""
         network = counted_as(peer_ip)
         refusal = admit(self._connections, self._taken, self._by_address[network], draining=self.draining)
+        if refusal is replies.TOO_MANY_CONNECTIONS and self._make_room(session.loop.time()):
+            refusal = None
         self.sessions.add(session)
         session.was_refused = refusal is not None
         if refusal is None:
@@ -81,8 +85,20 @@ class Port:
     def leave(self, session: "EdgeSMTP", peer_ip: str) -> None:
         """Take a connection off the counts."""
         self.sessions.discard(session)
-        if session.was_refused:
-            return
+        if not session.was_refused:
+            self._uncount(peer_ip)
+
+    def _make_room(self, now: float) -> bool:
+        """End the session that has got nowhere for longest, if any is stale; it counts no more from here on."""
+        session = cast("EdgeSMTP | None", self._crowd.stalest(self.sessions, now))
+        if session is None:
+            return False
+        self._uncount(session.session.peer_ip)
+        session.was_refused = True
+        session.give_way()
+        return True
+
+    def _uncount(self, peer_ip: str) -> None:
         network = counted_as(peer_ip)
         self._taken -= 1
         self._by_address[network] -= 1

@@ -53,8 +53,6 @@ class EdgeSMTP(Connection):
         super().__init__(port, loop)
         self.messages_left = port.limits.messages
         self._verb = OTHER  # of the command that is being answered
-        self._intake: Intake | None = None
-        self._data_deadline = math.inf
         self._task: asyncio.Task[None] | None = None
         self._heard = False  # whether anything was read yet
         self._bad_commands = self._errors = self._idle_commands = self._commands = 0
@@ -156,6 +154,7 @@ class EdgeSMTP(Connection):
         self._out.append(replies.READY_FOR_TLS.wire)
         self._state = TLS
         self.deadline = math.inf  # the handshake has a time limit of its own
+        self._handshake_began = self.loop.time()
         self._task = self.loop.create_task(self._shake_hands(context))
 
     def intake_has_room(self) -> None:
@@ -358,7 +357,8 @@ class EdgeSMTP(Connection):
             self.transport.abort()
             self.connection_lost(error)
             return
-        if transport is None or self._gone:
+        if transport is None or self._gone or transport.get_extra_info("ssl_object") is None:
+            # The connection was cut off meanwhile, by us: the loop tells no error then.
             (transport or self.transport).abort()
             self.connection_lost(None)
             return

@@ -29,8 +29,8 @@ def admit(limits: ConnectionLimits, total: int, from_address: int, *, draining: 
     """The reply that refuses one more connection, or None; the counts do not hold it yet."""
     if draining:
         return replies.GOING_DOWN
+    if from_address >= limits.per_address:
+        return replies.TOO_MANY_FROM_ADDRESS  # said first: nobody else makes way for one more from there
     if total >= limits.total:
         return replies.TOO_MANY_CONNECTIONS
-    if from_address >= limits.per_address:
-        return replies.TOO_MANY_FROM_ADDRESS
     return None

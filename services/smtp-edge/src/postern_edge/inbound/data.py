@@ -77,6 +77,11 @@ class Intake:
         return self._spilling is not None and self._reader.kept > SPILL
 
     @property
+    def received(self) -> int:
+        """Octets that came so far."""
+        return self._reader.received
+
+    @property
     def abort_reply(self) -> Reply | None:
         """The reply that ends the session in the middle of the message, where one must."""
         if self._reader.fault is Fault.BARE_LINE_END:
@@ -188,13 +193,8 @@ class Intake:
         """Hand what was read to the store, until it has caught up."""
         try:
             if self._upload is None:
-                metrics.STREAMED.inc()
-                self._upload = self._spool.open_body(self.queue_id)
-                chunk = self._reader.take()
-                self._head = chunk[:HEADER]
-                self._is_ascii = chunk.isascii()
-                await self._upload.write(self._trace_line() + chunk)
-            while self._reader.kept > HEADER:
+                await self._begin_upload()
+            while self._upload is not None and self._reader.kept > HEADER:
                 chunk = self._reader.take()
                 self._is_ascii = self._is_ascii and chunk.isascii()
                 self._charge(len(chunk))
@@ -207,6 +207,18 @@ class Intake:
             self._failure = replies.SOME_FAILURE
         self._charge(self._reader.kept)
         self._on_room()
+
+    async def _begin_upload(self) -> None:
+        """Hand over the beginning, with our Received line before it; a header without an end is not worth a store."""
+        chunk = self._reader.take()
+        self._head = chunk[:HEADER]
+        self._is_ascii = chunk.isascii()
+        if header_section(self._head) is None:
+            self._failure = replies.HEADER_TOO_LARGE
+            return
+        metrics.STREAMED.inc()
+        self._upload = self._spool.open_body(self.queue_id)
+        await self._upload.write(self._trace_line() + chunk)
 
     def _trace_line(self) -> bytes:
         """Our Received line, made once."""
@@ -229,7 +241,8 @@ class Intake:
         return replies.SPOOL_FULL if isinstance(error, SpoolFull) else replies.SOME_FAILURE
 
     def _charge(self, held: int) -> None:
-        if not self._released and (held > self._charged or self._upload is not None):
+        leaves = self._upload is not None or self._failure is not None
+        if not self._released and (held > self._charged or leaves):
             self._port.budget.charge(held - self._charged)
             self._charged = held
 

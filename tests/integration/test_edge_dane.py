@@ -84,6 +84,8 @@ class World:
             lines += [f"{name} MX 10 mx.{name}", f"mx.{name} A {case.address}"]
             lines += [f"_{self.port}._tcp.mx.{name} TLSA {record}" for record in case.records]
         lines += [
+            f"hostless A {self.cases['match'].address}",
+            f"_{self.port}._tcp.hostless TLSA {self.cases['match'].records[0]}",
             "two MX 10 mx.mismatch",
             "two MX 20 mx.match",
             "alias MX 10 mx.alias",
@@ -224,6 +226,13 @@ async def test_unusable_records_want_encryption_whoever_answers(edge, exchangers
     edge.edge.delivery._servers._hops.clear()
     reply, _ = await sent(edge, "unusable.signed.test", "deferred")
     assert reply == "DANE: the mail server offers no TLS, which is required"
+
+
+@pytest.mark.spec("R11")
+async def test_a_domain_without_mx_has_its_own_records(edge, exchangers):
+    await exchangers("match")
+    _, step = await sent(edge, "hostless.signed.test", "delivered")
+    assert ", dane): 250" in step
 
 
 @pytest.mark.spec("R11")

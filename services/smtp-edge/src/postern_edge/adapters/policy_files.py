@@ -15,7 +15,6 @@ from postern_common.errors import Temporary
 from postern_common.mta_sts import LARGEST_POLICY, MEDIA_TYPE, POLICY_LABEL, WELL_KNOWN
 from postern_common.netguard import NetGuard
 from postern_edge.adapters.resolver import NoSuchName, Resolver
-from postern_edge.adapters.smtp import verified_context
 from postern_edge.rules.mta_sts import Malformed, StsPolicy, parse_policy
 from postern_edge.rules.tls_policy import TlsFault
 
@@ -72,10 +71,10 @@ class PolicyFiles:
 
     async def _ask(self, host: str, address: str) -> str:
         place = f"[{address}]" if ":" in address else address
+        # One of its own: the client makes it offer HTTP in the handshake, which no mail server should be offered.
+        trust = await asyncio.to_thread(ssl.create_default_context)
         async with (
-            httpx2.AsyncClient(
-                verify=verified_context(), timeout=STEP_SECONDS, trust_env=False, follow_redirects=False
-            ) as client,
+            httpx2.AsyncClient(verify=trust, timeout=STEP_SECONDS, trust_env=False, follow_redirects=False) as client,
             client.stream(
                 "GET",
                 f"https://{place}:{self._port}{WELL_KNOWN}",

@@ -6,6 +6,7 @@ import email.policy
 import gzip
 import json
 import secrets
+from dataclasses import replace
 from datetime import timedelta
 from ipaddress import ip_network
 
@@ -22,6 +23,9 @@ from postern_dns.adapters.resolver import Limits, Resolver, configured_resolvers
 from postern_dns.reports.sending import LEASE, Planner, Sender
 from postern_dns.reports.store import ReportStore
 from postern_dns.rules.tls_report import Reporter
+from postern_edge.rules.tls_policy import Reported, TlsFault
+from postern_edge.rules.tls_tally import Tally
+from postern_edge.tls_out.store import TlsResultStore
 from tests.servers.edge_inside import InsideEdge
 from tests.servers.https import serving, trusting
 from tests.servers.smtp_fake import FakeHop
@@ -173,6 +177,35 @@ async def test_a_report_is_posted_where_the_domain_wants_it(stored, over, sender
     }  # fmt: skip
     found = await stored.get(REPORTS, key)
     assert (found["state"], found["outcome"]) == ("done", "sent")
+
+
+async def test_what_edges_count_is_what_is_reported(stored, over, sender, receiver, publish):
+    """Two edges write the same day and domain; a policy that changed within the day stands for itself."""
+    domain = "acme.scratch.test"
+    now = await stored.mongo.now()
+    ends = ("192.0.2.25", "198.51.100.7")
+    old = Reported(domain, "sts", ("version: STSv1", "mode: testing"), (f"mx.{domain}",))
+    new = replace(old, policy_string=("version: STSv1", "mode: enforce"))
+    for _ in range(2):
+        tally = Tally()
+        for reported, fault in ((old, None), (new, None), (new, TlsFault("certificate-expired", "x509-10"))):
+            tally.add(now - 24 * HOUR, reported, fault, f"mx.{domain}", ends)
+        await TlsResultStore(stored.mongo).put(list(tally.sums.items()))
+    await Planner(ReportStore(stored.mongo)).plan()
+    over(5 * HOUR)
+    await asking_for(publish, domain, f"https://{HOST}/")
+    await sender(receiver.port).send_due()
+    [report] = receiver.reports()
+    found = {tuple(one["policy"]["policy-string"])[1]: one for one in report["policies"]}
+    assert found["mode: testing"]["summary"]["total-successful-session-count"] == 2
+    assert "failure-details" not in found["mode: testing"]
+    enforced_part = found["mode: enforce"]
+    assert enforced_part["policy"]["mx-host"] == [f"mx.{domain}"]
+    assert enforced_part["summary"] == {"total-successful-session-count": 2, "total-failure-session-count": 2}
+    assert enforced_part["failure-details"] == [
+        {"result-type": "certificate-expired", "sending-mta-ip": "192.0.2.25", "receiving-ip": "198.51.100.7",
+         "receiving-mx-hostname": f"mx.{domain}", "failure-reason-code": "x509-10", "failed-session-count": 2}
+    ]  # fmt: skip
 
 
 async def test_several_processes_send_each_report_once(stored, over, sender, receiver, publish):

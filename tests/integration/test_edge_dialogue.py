@@ -53,14 +53,17 @@ OK = b"250 ok\r\n"
 ANN, EVE = Addressee("ann@y.test"), Addressee("eve@y.test")
 
 
+LAST_DOT = b"Subject: x\r\n\r\n..x\r\n."  # CASES 47
+
+
 @pytest.mark.spec("R3")
-@pytest.mark.parametrize("body", [b"Subject: x\r\n\r\n.\r\n..\r\nx\r\n", LARGE, LARGE[:-2]])
-async def test_a_body_goes_out_whole_and_its_reply_is_heard_however_quick_it_is(body):
+@pytest.mark.parametrize("body", [b"Subject: x\r\n\r\n.\r\n..\r\nx\r\n", b"..test\r\n", LAST_DOT, LARGE, LARGE[:-2]])
+async def test_case_47_a_body_goes_out_whole_and_its_reply_is_heard_however_quick_it_is(body):
     async with scripted(OK, OK, b"354 go on\r\n") as (connection, taken):
         came = await exchange(connection, parcel(body), [ANN])
     assert str(came.answers[0]) == "250 2.0.0 taken"
     ended = body if body.endswith(b"\r\n") else body + b"\r\n"
-    assert bytes(taken) == ended.replace(b"\r\n.", b"\r\n..") + b".\r\n"
+    assert bytes(taken) == (b"\r\n" + ended).replace(b"\r\n.", b"\r\n..")[2:] + b".\r\n"
 
 
 @pytest.mark.spec("R3")

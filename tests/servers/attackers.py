@@ -6,6 +6,7 @@ says that all of them were tried once. They run until they are ended.
 
 import asyncio
 import contextlib
+import resource
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
@@ -143,4 +144,6 @@ async def _attack(kind: Kind, host: str, port: int, recipient: str) -> None:
 
 
 if __name__ == "__main__":
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # a thousand connections and some
     asyncio.run(_attack(KINDS[sys.argv[1]], sys.argv[2], int(sys.argv[3]), sys.argv[4]))

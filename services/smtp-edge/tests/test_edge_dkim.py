@@ -6,7 +6,7 @@ import time
 import pytest
 import structlog
 
-from tests.servers.dkim_shapes import signed, verifies
+from tests.servers.dkim_shapes import sign, signed, verifies
 from tests.servers.edge_passage import passage, stuffed, unstuffed
 
 pytestmark = [pytest.mark.spec("F1"), pytest.mark.spec("F5")]
@@ -49,6 +49,15 @@ async def test_signatures_of_thousands_of_shapes_verify_after_the_hop(part):
     started = time.monotonic()
     good = await verified_after_the_hop(100_000 + part * PART, PART)
     print(f"{good} signed messages verified; {good / (time.monotonic() - started):.0f} messages/s")
+
+
+@pytest.mark.parametrize("how", [b"simple", b"relaxed"])
+async def test_case_64_signed_line_of_1200_octets_is_never_wrapped(how):
+    message = b"From: a@far.test\r\nSubject: x\r\n\r\n" + b"y" * 1200 + b"\r\nend\r\n"
+    came = await passage([stuffed(sign(message, (how, how), [b"from", b"subject"]))])
+    sent = unstuffed(came.sent)
+    assert sent.endswith(message)
+    assert verifies(sent)
 
 
 def test_a_single_other_octet_breaks_a_signature():

@@ -29,8 +29,8 @@ MEANINGS: Final = {
     "E4532": "This recipient's customer has another size limit than the others', and no size was declared; the client "
     "sends to it in another transaction.",
     "E4551": "A command line went on past 8 KiB without an end; the connection ends.",
-    "E4701": "All connections that this edge takes are in use and go on; or they are, and this client, which got nowhere "
-    "for longest, makes way for another.",
+    "E4701": "All connections that this edge takes are in use and go on; or they are, and this client, which got "
+    "nowhere for longest, makes way for another.",
     "E4702": "The client's address (for IPv6 its /64) has as many connections as one may have.",
     "E4703": "The client sent more unknown commands than a mail server does; the connection ends.",
     "E4704": "Too many commands of this connection were refused, as when addresses are guessed; the connection ends.",

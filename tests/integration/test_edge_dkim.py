@@ -4,13 +4,16 @@ import asyncio
 
 import pytest
 
-from tests.servers.dkim_shapes import signed, verifies
+from tests.servers.dkim_shapes import sign, signed, verifies
 from tests.servers.edge_fakes import Client
 from tests.servers.edge_passage import stuffed
 from tests.servers.smtp_fake import FakeHop, hop  # noqa: F401
 from tests.servers.waiting import eventually_async
 
 pytestmark = [pytest.mark.spec("F1"), pytest.mark.spec("R4")]
+
+
+LARGE = b"From: a@far.test\r\nSubject: large\r\n\r\n" + (b".caf\xc3\xa9 \xff" + b"y" * 980 + b" \r\n" + b".\r\n") * 3000
 
 
 @pytest.mark.timeout(600)
@@ -20,6 +23,7 @@ async def test_signed_messages_of_many_shapes_verify_at_the_next_hop(stack, hop:
     domain = stack.domain(customer)
     stack.site(customer, hop.port)
     messages = [message for seed in range(count) if (message := signed(seed)) is not None]
+    messages.append(sign(LARGE, (b"simple", b"simple"), [b"from", b"subject"]))  # kept apart from small ones
     client = Client(*await asyncio.open_connection(*stack.smtp()))
     assert (await client.reply()).startswith("220 ")
     for message in messages:

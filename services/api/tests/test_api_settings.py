@@ -45,6 +45,21 @@ def test_lists_are_split_and_checked():
         settings(api_trusted_proxies="10.0.0.0/8,nonsense")
 
 
+@pytest.mark.spec("R11")
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"api_own_mx_hosts": "mx1.example.com"}, "needs POSTERN_API_POLICY_PORT"),
+        ({"api_policy_port": 8081}, "needs POSTERN_API_OWN_MX_HOSTS"),
+        ({"api_policy_port": 8081, "api_own_mx_hosts": "mx1.example.com,192.0.2.1"}, "is no host name"),
+        ({"api_policy_host": "not a name"}, "api_policy_host"),
+    ],
+)
+def test_policies_are_offered_only_with_all_that_they_need(values, message):
+    with pytest.raises(ValidationError, match=message):
+        settings(**({"api_policy_host": "policy.example.com"} | values))
+
+
 async def test_a_header_section_without_end_is_refused():
     server = listener(create_app(), settings(api_host="127.0.0.1", api_port=0))
     serving = asyncio.create_task(server.serve())

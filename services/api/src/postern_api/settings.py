@@ -17,6 +17,13 @@ MIN_PASSWORD: Final = 12
 MIN_TOKEN: Final = 24
 
 
+def _is_host_name(text: str) -> bool:
+    try:
+        return parse_domain(text).ascii == text
+    except Rejected:
+        return False
+
+
 class ApiSettings(CommonSettings):
     """What the API needs to know."""
 
@@ -161,6 +168,9 @@ class ApiSettings(CommonSettings):
             raise ValueError("POSTERN_API_POLICY_HOST needs POSTERN_API_OWN_MX_HOSTS, which policies name")
         if self.api_policy_host and not self.api_policy_port:
             raise ValueError("POSTERN_API_POLICY_HOST needs POSTERN_API_POLICY_PORT, where policies are served")
+        for host in self.api_own_mx_hosts if self.api_policy_host else ():
+            if not _is_host_name(host):
+                raise ValueError(f"POSTERN_API_OWN_MX_HOSTS: {host!r} is no host name that a policy could name")
         return self
 
     @property

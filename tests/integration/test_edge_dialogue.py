@@ -89,3 +89,14 @@ async def test_a_reply_too_many_ends_the_dialogue_before_a_refusal_hits_another_
         with pytest.raises(Unusable):
             await exchange(connection, parcel(b"x\r\n"), [ANN, EVE])
         assert not connection.is_open
+
+
+@pytest.mark.spec("R3", "R4")
+@pytest.mark.parametrize("body", [b"x\r\n", LARGE])
+@pytest.mark.parametrize("more", [b"250 2.0.0 taken\r\n", b"250", b"550 5.7.1 no\r\n"])
+async def test_a_reply_behind_the_354_is_never_taken_for_the_one_to_the_message(body, more):
+    async with scripted(OK, OK, b"354 go on\r\n" + more, at_end=b"550 5.7.1 no\r\n") as (connection, taken):
+        came = await exchange(connection, parcel(body), [ANN])
+        assert (came.answers[0].code, str(came.answers[0])) == (0, "the mail server replied before the message's end")
+        assert not connection.is_open
+        assert taken == b""

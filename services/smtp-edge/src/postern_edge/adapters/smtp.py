@@ -25,6 +25,7 @@ from postern_edge.rules.tls_policy import Level, PolicyName, Requirement, TlsFau
 
 PIECE: Final = 256 * 1024
 POLL_SECONDS: Final = 0.005
+_TOO_EARLY: Final = "the mail server replied before the message's end"
 
 
 class Unusable(Exception):
@@ -221,9 +222,15 @@ class Connection:
             raise aiosmtplib.SMTPServerDisconnected("out of step")
 
     def _protocol(self) -> SMTPProtocol:
+        """What a message is written to. Whatever the server said beyond its 354 would be taken for the reply to the
+        message.
+        """
         protocol = self._client.protocol
         if protocol is None:
             raise Unusable(Answer(Stage.END, 0, "connection lost"))
+        if protocol._buffer:  # noqa: SLF001 - as above
+            self.close()
+            raise Unusable(Answer(Stage.END, 0, _TOO_EARLY))
         return protocol
 
     async def _flush(self, protocol: SMTPProtocol, reading: asyncio.Future[SMTPResponse]) -> None:
@@ -249,7 +256,7 @@ class Connection:
         self.close()
         if 400 <= response.code < 600:
             return answer(Stage.END, response.code, response.message)
-        return Answer(Stage.END, 0, "the mail server replied before the message's end")
+        return Answer(Stage.END, 0, _TOO_EARLY)
 
     def _final(self, response: SMTPResponse) -> Answer:
         if response.code == 421:

@@ -137,6 +137,19 @@ async def test_a_spool_without_a_database_refuses_for_now_and_keeps_nothing(edge
 
 
 @pytest.mark.spec("R4")
+async def test_who_stands_in_line_is_told_soon_once_the_database_was_waited_for(edges, monkeypatch):
+    monkeypatch.setattr("postern_edge.spool.COMMIT_SECONDS", 2.0)
+    monkeypatch.setattr("postern_common.mongo.SELECT_SERVER_MS", 100)
+    edge = edges(mongodb_uri="mongodb://127.0.0.1:9/")
+    task = asyncio.create_task(edge.edge.spool.commit.run())
+    began = asyncio.get_running_loop().time()
+    outcomes = await asyncio.gather(*(edge.edge.spool.accept(message()) for _ in range(1000)), return_exceptions=True)
+    assert all(isinstance(one, Temporary) for one in outcomes)
+    assert asyncio.get_running_loop().time() - began < 6, "five times as many as are written at once wait once"
+    task.cancel()
+
+
+@pytest.mark.spec("R4")
 async def test_what_a_dead_edge_held_is_taken_over_when_its_lease_lapses(edges, hop):
     first = edges(edge_lease_seconds=3.0)
     second = edges(edge_lease_seconds=3.0)

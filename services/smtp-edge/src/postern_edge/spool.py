@@ -3,7 +3,7 @@
 Messages that arrive within a few milliseconds share one insert per collection, bodies first, so that a message without
 its body never exists. Each insert waits for a majority and its journal. While the primary changes or restarts, the
 same insert is repeated: documents that are there already count as stored. What cannot be stored in time is refused for
-now, and whatever of it may have been stored is taken away again, so that the sender's second try makes no duplicate.
+now, and whatever of it may have been stored is taken away again (`withdrawal.py`).
 """
 
 import asyncio
@@ -22,10 +22,10 @@ from postern_edge.bodies.store import BodyStore, Upload, inline_document
 from postern_edge.commit import GroupCommit
 from postern_edge.interfaces import AcceptedMessage, SpooledIds
 from postern_edge.messages import Entry, Terms, split
+from postern_edge.withdrawal import Withdrawal
 
 COMMIT_SECONDS: Final = 40.0  # how long an insert is repeated while the database is away; clients wait minutes for 250
 DUPLICATE_KEY: Final = 11000
-UNDO_SECONDS: Final = 600.0
 
 log = structlog.get_logger(__name__)
 _STORED: Final = Counter("postern_edge_spool_messages_total", "Messages stored.")
@@ -54,7 +54,8 @@ class MongoSpool:
         self._bodies = bodies
         self._terms = terms
         self._accepted = accepted
-        self._undoing: set[asyncio.Task[None]] = set()
+        self._withdrawal = Withdrawal(self._remove)
+        self._is_away = False
         self.commit: GroupCommit[list[Entry]] = GroupCommit(
             "messages", self._write, cost=_weight, writers=writers, max_items=max_messages, max_cost=max_bytes
         )
@@ -69,7 +70,7 @@ class MongoSpool:
             await self.commit.add(entries)
         except Exception as error:
             _REFUSED.inc()
-            self._undo(entries)
+            self._withdrawal.add(entries)
             if isinstance(error, PyMongoError):
                 raise Temporary(f"spool: {type(error).__name__}") from error
             raise
@@ -89,10 +90,16 @@ class MongoSpool:
             for entry in entries
             if entry.body is not None
         ]
-        deadline = asyncio.get_running_loop().time() + COMMIT_SECONDS
-        if bodies:
-            await self._insert(Collections.BODIES, bodies, deadline)
-        await self._insert(Collections.MESSAGES, [entry.document for entry in entries], deadline)
+        # Once it was waited for in vain, who comes next is told after one attempt: the line behind may be long.
+        deadline = asyncio.get_running_loop().time() + (0.0 if self._is_away else COMMIT_SECONDS)
+        try:
+            if bodies:
+                await self._insert(Collections.BODIES, bodies, deadline)
+            await self._insert(Collections.MESSAGES, [entry.document for entry in entries], deadline)
+        except Temporary:
+            self._is_away = True
+            raise
+        self._is_away = False
 
     async def _insert(self, name: Collections, documents: list[Document], deadline: float) -> None:
         pause = 0.05
@@ -116,33 +123,22 @@ class MongoSpool:
 
     async def drain(self) -> None:
         """Return when nothing is left to take away."""
-        while self._undoing:
-            await asyncio.wait(set(self._undoing))
-
-    def _undo(self, entries: Sequence[Entry]) -> None:
-        task = asyncio.get_running_loop().create_task(self._remove(entries))
-        self._undoing.add(task)
-        task.add_done_callback(self._undoing.discard)
+        await self._withdrawal.drain()
 
     async def _remove(self, entries: Sequence[Entry]) -> None:
-        """Take away what may have been stored of a message that was refused.
+        """Take away what may have been stored of messages that were refused.
 
         One whose lease has lapsed may be under way by now; it stays, with its body.
         """
         messages = self._mongo.collection(Collections.MESSAGES, PLATFORM)
         message_ids = [entry.message_id for entry in entries]
-        untouched = {"version": 1, "lease_until": entries[0].document["lease_until"]}
-        deadline = asyncio.get_running_loop().time() + UNDO_SECONDS
-        while asyncio.get_running_loop().time() < deadline:
-            try:
-                await messages.delete_many({"_id": {"$in": message_ids}, **untouched})
-                left = await messages.find({"_id": {"$in": message_ids}}, limit=len(message_ids), projection={"_id": 1})
-                kept = {document["_id"] for document in left}
-                await self._bodies.remove([message_id for message_id in message_ids if message_id not in kept])
-                return
-            except Temporary:
-                await asyncio.sleep(random.uniform(0.5, 1.5))
-        log.warning("refused_message_not_removed", message_ids=message_ids)
+        untouched = [
+            {"_id": entry.message_id, "version": 1, "lease_until": entry.document["lease_until"]} for entry in entries
+        ]
+        await messages.delete_many({"$or": untouched})
+        left = await messages.find({"_id": {"$in": message_ids}}, limit=len(message_ids), projection={"_id": 1})
+        kept = {document["_id"] for document in left}
+        await self._bodies.remove([message_id for message_id in message_ids if message_id not in kept])
 
 
 def _weight(entries: list[Entry]) -> int:

@@ -1,128 +1,196 @@
-"""The two peers under the same load: Postern's stack, and a private Postfix, each with a next hop of its own."""
+"""The peers under the same load: Postern, a private Postfix, each with a next hop of its own, and Haraka that discards.
+
+All stand side by side and are idle in turn.
+"""
 
 import shutil
 import tempfile
 import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Final, Self
 
-import psutil
-from pymongo import MongoClient
 from rich.console import Console
 
-from postern_common.documents import Collections
+from postern_local.faults import StackFault
 from postern_local.ports import free_ports
 from postern_local.unit import Unit
-from tests.bench.load import TIMEOUT_SECONDS, Case, send
+from tests.bench.gateway import Gateway
+from tests.bench.haraka import Haraka, NotHere, install
+from tests.bench.load import TIMEOUT_SECONDS, Case, Mode, send
+from tests.bench.usage import generator_seconds, machine_seconds, tree_seconds, unit_seconds
 from tests.servers.counting_sink import CountingSink
 from tests.servers.farm import Farm
 from tests.servers.postfix import Postfix
-from tests.servers.stack import Stack
+
+WARM_UP: Final = 200
+POSTFIX_RECIPIENT: Final = "bench@relay.test"
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """How Postern runs: edge processes on one port, and members of the replica set."""
+
+    edges: int
+    members: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One measurement: messages a second.
+
+    `loaded` are the processor seconds by whom while the load lasted, `seconds` of wall-clock time; `cost` those of
+    1,000 messages, with what follows the 250.
+    """
+
+    rate: float
+    seconds: float
+    loaded: dict[str, float]
+    cost: dict[str, float]
 
 
 class Peers:
-    """Both peers, started together and idle in turn. `edges` processes share a port, whatever the case."""
+    """All peers, started together. `no_haraka` says why Haraka is not among them, or is empty."""
 
-    def __init__(self, console: Console, edges: int = 1) -> None:
-        console.print("starting mongod, RabbitMQ, the services, and Postfix ...")
-        self._directory = Path(tempfile.mkdtemp(prefix="postern-bench-"))
-        self._directory.chmod(0o755)
-        self._farm = Farm()
-        self._sinks = {name: CountingSink(self._directory / name, port) for name, port in self._named_ports()}
-        settings = {"POSTERN_EDGE_MAX_CONNECTIONS_PER_ADDRESS": "500", "POSTERN_EDGE_REUSE_PORT": "true"}
-        self._stack = Stack(self._farm, settings=settings, moves_clock=False)
-        self._postfix = Postfix(self._directory / "postfix", self._sinks["postfix"].port)
-        self._ports = dict(zip(("taking", "delivering"), free_ports(2), strict=True))
-        self._edges = {mode: [f"{mode}{number}" for number in range(edges)] for mode in self._ports}
-        self._mode = ""
-
-    @staticmethod
-    def _named_ports() -> list[tuple[str, int]]:
-        return list(zip(("postern", "postfix"), free_ports(2), strict=True))
+    def __init__(self, console: Console, most_edges: int = 1, members: Sequence[int] = (1,)) -> None:
+        console.print("starting mongod, RabbitMQ, the services, Postfix and Haraka ...")
+        self.directory = Path(tempfile.mkdtemp(prefix="postern-bench-"))
+        self.directory.chmod(0o755)
+        self._ending = ExitStack()
+        self._ending.callback(shutil.rmtree, self.directory, ignore_errors=True)
+        self.farm = Farm()
+        self._ending.callback(self.farm.close)
+        sinks = zip(("postern", "postfix"), free_ports(2), strict=True)
+        self._sinks = {name: CountingSink(self.directory / name, port) for name, port in sinks}
+        self.gateways = {
+            number: Gateway(self.farm, number, most_edges, self._sinks["postern"].port) for number in members
+        }
+        self.postfix = Postfix(self.directory / "postfix", self._sinks["postfix"].port)
+        self._haraka: Unit | None = None
+        self.no_haraka = ""
 
     def __enter__(self) -> Self:
-        for sink in self._sinks.values():
-            sink.start()
-        for mode, names in self._edges.items():
-            for name in names:
-                # What takes only leaves delivery to others, of which none runs meanwhile.
-                only = {"POSTERN_EDGE_DELIVERIES": "0"} if mode == "taking" else {}
-                self._stack.add_edge(name, POSTERN_EDGE_PORT=str(self._ports[mode]), **only)
-        self._stack.start_all()
-        customer = self._stack.customer()
-        self.domain = self._stack.domain(customer)
-        self._stack.site(customer, self._sinks["postern"].port)
-        for name in ("edge", *self._edges["taking"], *self._edges["delivering"]):
-            self._stack.stop(name)
-        self._postfix.start()
+        try:
+            for sink in self._sinks.values():
+                sink.start()
+                self._ending.callback(sink.stop)
+            for gateway in self.gateways.values():
+                self._ending.callback(gateway.close)
+                gateway.start()
+            self.postfix.start()
+            self._ending.callback(self.postfix.stop)
+            self._start_haraka()
+        except BaseException:
+            self._ending.close()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._postfix.stop()
-        self._stack.close()
-        for sink in self._sinks.values():
-            sink.stop()
-        self._farm.close()
-        shutil.rmtree(self._directory, ignore_errors=True)
+        self._ending.close()
 
-    def use(self, mode: str) -> None:
-        """Have the edges of that mode run, and no others."""
-        if mode != self._mode:
-            for name in self._edges.get(self._mode, ()):
-                self._stack.stop(name)
-            for name in self._edges[mode]:
-                self._stack.start(name)
-            self._mode = mode
-            time.sleep(1)
+    def _start_haraka(self) -> None:
+        try:
+            script = install()
+        except NotHere as reason:
+            self.no_haraka = str(reason)
+            return
+        unit = Unit(Haraka(self.directory / "haraka", free_ports(1)[0], script), self.farm.processes)
+        try:
+            unit.start()
+        except StackFault as fault:
+            unit.kill()
+            self.no_haraka = str(fault).partition("\n")[0]
+            return
+        self._haraka = unit
 
-    def postern(self, case: Case, count: int) -> float:
-        """Messages a second through Postern."""
-        port = self._ports[case.mode]
+    def use(self, mode: Mode, setting: Setting) -> Gateway:
+        """Have those edges run, and no others; fresh ones are warmed up."""
+        chosen = self.gateways[setting.members]
+        for gateway in self.gateways.values():
+            if gateway is not chosen:
+                gateway.rest()
+        if chosen.run(mode, setting.edges):
+            send(Case(mode, 20, 4096, True, WARM_UP), WARM_UP, chosen.port(mode), chosen.recipient)
+            chosen.settle(mode)
+            chosen.empty()
+        return chosen
+
+    def measure_postern(self, case: Case, count: int, setting: Setting) -> Sample:
+        """Send `count` messages through Postern."""
+        gateway = self.use(case.mode, setting)
+        seen = self._sinks["postern"].count()
+
+        def load() -> None:
+            send(case, count, gateway.port(case.mode), gateway.recipient)
+            if case.mode == "delivering":
+                self._await_sink("postern", seen + count)
+
+        sample = self._measure(count, gateway.seconds, load, lambda: gateway.settle(case.mode))
+        gateway.empty()
+        return sample
+
+    def measure_postfix(self, case: Case, count: int) -> Sample:
+        """Send `count` messages through Postfix, with Postern's edges as they are: idle."""
+        seen = self._sinks["postfix"].count()
+
+        def load() -> None:
+            if case.mode == "taking":
+                send(case, count, self.postfix.holding_port, POSTFIX_RECIPIENT)
+                return
+            send(case, count, self.postfix.relaying_port, POSTFIX_RECIPIENT)
+            self._await_sink("postfix", seen + count)
+
+        sample = self._measure(count, lambda: {"postfix": self.postfix.processor_seconds()}, load)
         if case.mode == "taking":
-            rate = count / send(case, count, port, f"bench@{self.domain}")
-            self._empty_queue()
-            return rate
-        return self._delivered("postern", case, count, port, f"bench@{self.domain}")
+            self.postfix.empty_hold_queue()
+        return sample
 
-    def postfix(self, case: Case, count: int) -> float:
-        """Messages a second through Postfix."""
-        if case.mode == "taking":
-            rate = count / send(case, count, self._postfix.holding_port, "bench@relay.test")
-            self._postfix.empty_hold_queue()
-            return rate
-        return self._delivered("postfix", case, count, self._postfix.relaying_port, "bench@relay.test")
+    def measure_haraka(self, case: Case, count: int) -> Sample | None:
+        """Send `count` messages to Haraka; None where it is not here, or the case is none of its."""
+        haraka = self._haraka
+        if haraka is None or case.mode != "taking":
+            return None
+        assert isinstance(haraka.part, Haraka)
+        port = haraka.part.port
 
-    def _empty_queue(self) -> None:
-        """Remove what was taken, so that every round meets the same queue; its events are told by then."""
-        time.sleep(1)
-        with MongoClient[dict[str, Any]](self._farm.mongo_uri()) as client:
-            for name in (Collections.MESSAGES, Collections.BODIES):
-                client[self._stack.database][name.value].delete_many({})
+        def load() -> None:
+            send(case, count, port, POSTFIX_RECIPIENT)
 
-    def _delivered(self, name: str, case: Case, count: int, port: int, recipient: str) -> float:
+        return self._measure(count, lambda: {"haraka": unit_seconds(haraka)}, load)
+
+    def _await_sink(self, name: str, wanted: int) -> None:
         sink = self._sinks[name]
-        before = sink.count()
-        began = time.perf_counter()
-        send(case, count, port, recipient)
-        while sink.count() - before < count:
-            if time.perf_counter() - began > TIMEOUT_SECONDS:
-                raise RuntimeError(f"{name} delivered {sink.count() - before} of {count}")
+        deadline = time.monotonic() + TIMEOUT_SECONDS
+        while sink.count() < wanted:
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"{name} did not deliver {wanted - sink.count()} messages")
             time.sleep(0.01)
-        return count / (time.perf_counter() - began)
 
-    def processor_seconds(self) -> dict[str, float]:
-        """Processor time used so far: by the edges, by their database, and by Postfix."""
-        used = {
-            "edge": 0.0,
-            "mongod": _used(self._farm.existing("mongod")),
-            "postfix": self._postfix.processor_seconds(),
-        }
-        used["edge"] = sum(_used(self._stack.units[name]) for name in self._edges.get(self._mode, ()))
-        return used
+    def _measure(
+        self,
+        count: int,
+        used: Callable[[], dict[str, float]],
+        load: Callable[[], None],
+        settle: Callable[[], None] = lambda: None,
+    ) -> Sample:
+        """Time `load`; who used the processors meanwhile, and until `settle` returns."""
 
+        def look() -> dict[str, float]:
+            next_hop = sum(tree_seconds(sink.pid) for sink in self._sinks.values())
+            return used() | machine_seconds() | {"generator": generator_seconds(), "next hop": next_hop}
 
-def _used(unit: Unit) -> float:
-    if unit.child is None:
-        return 0.0
-    times = psutil.Process(unit.child.process.pid).cpu_times()
-    return float(times.user + times.system)
+        before = look()
+        began = time.perf_counter()
+        load()
+        seconds = time.perf_counter() - began
+        after = look()
+        settle()
+        settled = used()
+        return Sample(
+            count / seconds,
+            seconds,
+            {name: after[name] - before[name] for name in after},
+            {name: (settled[name] - before[name]) / count * 1000 for name in settled},
+        )

@@ -28,6 +28,12 @@ class CountingSink:
             self._process.terminate()
             self._process.wait(10)
 
+    @property
+    def pid(self) -> int:
+        """Its process, while it runs."""
+        assert self._process is not None
+        return self._process.pid
+
     def count(self) -> int:
         """Messages taken: the last counter that it wrote."""
         size = self._output.stat().st_size

@@ -41,7 +41,8 @@ class Load:
         self._lock = threading.Lock()
         self._next = 0
         self.taken: set[int] = set()
-        self.refused = 0
+        self.refused = 0  # for now
+        self.rejected = 0  # for good
         self.broken = 0
         self._threads = [
             threading.Thread(target=self._client, args=(number,), daemon=True) for number in range(CLIENTS)
@@ -75,11 +76,11 @@ class Load:
             turn += 1
             try:
                 self._session(*servers[turn % len(servers)])
-            except smtplib.SMTPResponseException:
-                self._count("refused")
+            except smtplib.SMTPResponseException as error:
+                self._count(error.smtp_code)
                 time.sleep(0.1)
             except (OSError, smtplib.SMTPException):
-                self._count("broken")
+                self._count(None)
                 time.sleep(0.1)
 
     def _session(self, host: str, port: int) -> None:
@@ -91,8 +92,8 @@ class Load:
                 text = f"{HEADER}: {probe}\r\nSubject: probe {probe}\r\n\r\n" + "x" * 2000 + "\r\n"
                 try:
                     client.sendmail("load@sender.test", [self._recipient], text.encode())
-                except smtplib.SMTPRecipientsRefused:
-                    self._count("refused")
+                except smtplib.SMTPRecipientsRefused as error:
+                    self._count(error.recipients[self._recipient][0])
                     client.rset()
                     time.sleep(0.1)
                 else:
@@ -105,12 +106,15 @@ class Load:
             self._next += 1
             return self._next
 
-    def _count(self, outcome: str) -> None:
+    def _count(self, code: int | None) -> None:
+        """Count a reply that is no 250, or its absence."""
         with self._lock:
-            if outcome == "refused":
+            if code is None or code < 400:
+                self.broken += 1
+            elif code < 500:
                 self.refused += 1
             else:
-                self.broken += 1
+                self.rejected += 1
 
 
 @dataclass(frozen=True)
@@ -144,8 +148,9 @@ def settled(
     load: Load, arrivals: Callable[[], Counter[int]], waiting: Callable[[], int], seconds: float = 120
 ) -> Account:
     """The account once all that was taken has arrived and `waiting()` says that nothing more is to come; after
-    `seconds` as it is then.
+    `seconds` as it is then. No fault here is a reason to reject anything.
     """
+    assert not load.rejected, f"{load.rejected} replies were 5yz"
     with suppress(AssertionError):
         eventually(lambda: load.taken <= set(arrivals()) and not waiting(), timeout=seconds, pause=1)
     return Account(load, arrivals())

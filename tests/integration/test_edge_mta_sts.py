@@ -10,7 +10,8 @@ import trustme
 
 from postern_common.documents import Collections
 from tests.servers.authority import authority, serving  # noqa: F401
-from tests.servers.edge_inside import InsideEdge, message
+from tests.servers.edge_inside import InsideEdge
+from tests.servers.notices import results, sent, site  # noqa: F401
 from tests.servers.policy_site import Answer, PolicySite, policy
 from tests.servers.smtp_fake import FakeHop
 from tests.servers.waiting import eventually_async
@@ -21,13 +22,6 @@ async def policies(authority):
     site = await PolicySite(authority).start()
     yield site
     await site.stop()
-
-
-@pytest.fixture
-async def site():
-    hop = await FakeHop(replies={"RCPT": "550 5.1.1 no such user"}).start()
-    yield hop
-    await hop.stop()
 
 
 @pytest.fixture
@@ -68,35 +62,6 @@ def domain(named):
     named.update(f"mta-sts.{name}", "A", ["127.0.0.1"])
     named.update(f"_mta-sts.{name}", "TXT", ["v=STSv1; id=1;"])
     return name
-
-
-async def sent(edge, domain, state):
-    """The reply and the step of the trace, once mail to a domain is in a state."""
-    before = {one["_id"] for one in await edge.documents(direction="dsn")}
-    await edge.edge.spool.accept(message(sender=f"bob@{domain}"))
-
-    async def look():
-        found = [one for one in await edge.documents(direction="dsn") if one["_id"] not in before]
-        return found and found[0]["recipients"][0]["state"] == state and found[0]
-
-    found = await eventually_async(look)
-    return found["recipients"][0]["reply"], next(one["detail"] for one in found["steps"] if one["what"] == state)
-
-
-async def results(edge, domain):
-    """What is counted for a domain, by policy type: successes, and failures by type and code."""
-    await edge.edge.tls_counts.flush()
-    found = await edge.raw(Collections.TLS_RESULTS).find({"policy_domain": domain}).to_list(None)
-    return {
-        one["policy_type"]: (
-            one["successes"],
-            {
-                (failure["result_type"], failure["failure_reason_code"]): failure["count"]
-                for failure in one["failures"].values()
-            },
-        )
-        for one in found
-    }
 
 
 @pytest.mark.spec("R11", "V4")

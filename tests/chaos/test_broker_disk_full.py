@@ -1,6 +1,7 @@
 """The broker's disk is full while mail pours in: mail does not notice, and the events arrive once there is room."""
 
 import os
+import secrets
 
 import pytest
 
@@ -21,7 +22,7 @@ MEBIBYTE = 1 << 20
 
 @pytest.fixture
 def disk(farm):
-    small = SmallDisk(farm.directory / "broker-disk", MEGABYTES)
+    small = SmallDisk(farm.directory / f"broker-disk-{secrets.token_hex(3)}", MEGABYTES)
     yield small
     small.close()
 

@@ -1,6 +1,7 @@
 """Nodes of a RabbitMQ cluster are lost while mail pours in: mail does not notice, and every event arrives (SPEC V3)."""
 
 import json
+import secrets
 import shutil
 import time
 from collections import Counter, defaultdict
@@ -27,7 +28,7 @@ PER_MESSAGE = ("MessageReceived", "MessageDelivered")
 
 @pytest.fixture
 def cluster(farm):
-    three = RabbitCluster(farm.directory / "rabbit", farm.processes, farm.keys)
+    three = RabbitCluster(farm.directory / f"rabbit-{secrets.token_hex(3)}", farm.processes, farm.keys)
     try:
         three.start()
         yield three

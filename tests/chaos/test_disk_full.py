@@ -1,6 +1,7 @@
 """The database's disk is full while mail pours in: nothing is taken that is not kept, and room is all that it needs."""
 
 import os
+import secrets
 import time
 from contextlib import suppress
 
@@ -23,7 +24,7 @@ SETTINGS = {"POSTERN_EDGE_FIRST_RETRY_SECONDS": "1"}
 
 @pytest.fixture
 def disk(farm):
-    small = SmallDisk(farm.directory / "small-disk", MEGABYTES)
+    small = SmallDisk(farm.directory / f"small-disk-{secrets.token_hex(3)}", MEGABYTES)
     yield small
     small.close()
 

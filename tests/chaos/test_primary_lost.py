@@ -1,5 +1,6 @@
 """The database's primary dies or stands still while mail pours in: another takes its place, and nothing is lost."""
 
+import secrets
 import time
 
 import pytest
@@ -17,7 +18,7 @@ ELECTED_SECONDS = 40.0  # MongoDB elects after 10 s of silence; then the driver 
 
 @pytest.fixture
 def replica_set(farm):
-    three = ReplicaSet(farm.directory / "mongod-set", farm.processes)
+    three = ReplicaSet(farm.directory / f"mongod-set-{secrets.token_hex(3)}", farm.processes)
     try:
         three.start()
         yield three

@@ -41,6 +41,27 @@ def test_a_server_with_another_word_for_each_of_500_recipients_fills_no_trace():
     assert steps[-1]["what"] == "delivered"
 
 
+@pytest.mark.spec("V4", "R11")
+@pytest.mark.parametrize(
+    "tls,words,told",
+    [
+        (
+            TlsUsed("dane", "TLSv1.3", "TLS_AES_256_GCM_SHA384"),
+            " (TLSv1.3 TLS_AES_256_GCM_SHA384, dane)",
+            {"policy": "dane", "version": "TLSv1.3", "cipher": "TLS_AES_256_GCM_SHA384"},
+        ),
+        (TlsUsed("opportunistic"), " (in clear)", {"policy": "opportunistic", "version": None, "cipher": None}),
+        (None, "", None),
+    ],
+)
+def test_the_trace_and_the_event_tell_by_which_tls_a_message_went(tls, words, told):
+    conclusion = Conclusion([Change(0, "k", RecipientState.DELIVERED, "250 ok", "h:25", 1, None, tls)])
+    [step] = steps_of(message(1), conclusion, NOW, set())
+    [event] = events_of(message(1), conclusion, NOW, dsn_sent=False)
+    assert step["detail"] == f"u0@y.test by h:25{words}: 250 ok"
+    assert event.data["tls"] == told
+
+
 async def tried(hops, *rest):
     return await attempt(cast(ForCustomer, hops), *rest)
 

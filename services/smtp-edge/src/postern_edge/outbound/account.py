@@ -1,13 +1,12 @@
 """The account of an attempt: its events and its steps in the trace, one for each answer of each next hop."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict
 from datetime import datetime
 from typing import Any, Final
 
 from postern_common.documents import RecipientState
 from postern_common.envelope import Envelope
-from postern_common.events import DeliveryEvent, MessageBounced, MessageDeferred, MessageDelivered
+from postern_common.events import DeliveryEvent, DeliveryTls, MessageBounced, MessageDeferred, MessageDelivered
 from postern_edge.messages import SERVICE, Document, step
 from postern_edge.rules.conclusion import DELAY_NOTED, Change, Conclusion
 from postern_edge.rules.dsn import Action
@@ -33,7 +32,7 @@ def _event(message: Mapping[str, Any], changes: list[Change], *, dsn_sent: bool)
         "recipients": len(changes),
         "next_hop": first.next_hop,
         "reply": first.reply,
-        "tls": None if first.tls is None else asdict(first.tls),
+        "tls": first.tls and {name: getattr(first.tls, name) for name in DeliveryTls.model_fields},
     }
     if first.state is RecipientState.DELIVERED:
         return MessageDelivered(**shared)

@@ -244,6 +244,7 @@ class Mongo:
         self.clock = clock
         options: CodecOptions[Document] = CodecOptions(tz_aware=True)
         self.db: AsyncIOMotorDatabase[Document] = client.get_database(database, codec_options=options)
+        self._collections = {name: self.db[name.value] for name in Collections}  # each costs too much to be made anew
 
     @classmethod
     def connect(
@@ -274,11 +275,11 @@ class Mongo:
     def collection(self, name: Collections, scope: Scope) -> Scoped:
         """The collection `name` as `scope` may see it. Customers are keyed by their own id."""
         field = "_id" if name is Collections.CUSTOMERS else "customer_id" if STORED[name].tenant else None
-        return Scoped(self.db[name.value], scope, field)
+        return Scoped(self._collections[name], scope, field)
 
     def raw(self, name: Collections) -> AsyncIOMotorCollection[Document]:
         """The driver's collection, for bulk writes and change streams of the mail path; no scope."""
-        return self.db[name.value]
+        return self._collections[name]
 
     async def ping(self) -> None:
         """Raise `Temporary` unless the primary answers."""

@@ -260,7 +260,7 @@ class Delivery:
         settled = await self._settlement.settle(entry, tried, self.terms)
         for notice in settled.notices:
             self.accepted(notice)
-        if settled.done and entry.document["body"] is not None:
+        if settled.done and entry.document["body"] != "message":
             self._emptied.append(entry.message_id)
 
     async def _put_back(self, *message_ids: str) -> None:

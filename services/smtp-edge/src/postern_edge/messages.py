@@ -15,6 +15,8 @@ from postern_edge.interfaces import AcceptedMessage, AcceptedRecipient
 SERVICE: Final = "smtp-edge"
 PUBLISH_GRACE: Final = timedelta(seconds=60)  # how long the accepting process has before a sweeper publishes its event
 Document = dict[str, Any]
+BodyPlace = Literal["message", "bodies", "gridfs"]
+EMBEDDED_BYTES: Final = 16 * 1024  # above it, each change of the message costs more than a second document saves
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +40,7 @@ class Terms:
 class Entry:
     """A message on its way through this process; `body` is None when it lies in the store alone.
 
-    `events` are those embedded in the document that this process is to publish.
+    `document` is without the body, also where the stored one has it as `content`. `events` are those embedded in the document that this process is to publish.
     """
 
     document: Document
@@ -124,7 +126,7 @@ def _document(
         "body_type": message.body_type,
         "envid": _storable_or_none(message.envid),
         "ret": message.ret,
-        "body": "bodies" if message.stored_body is None else "gridfs",
+        "body": _place(message),
         "state": "queued",
         "received_at": message.received_at,
         "expires_at": now + terms.lifetime,
@@ -137,6 +139,13 @@ def _document(
         "delete_at": None,
         "version": 1,
     }
+
+
+def _place(message: AcceptedMessage) -> BodyPlace:
+    """Where the body is kept: with the message, apart from it, or, as it was stored while it came, in GridFS."""
+    if message.stored_body is not None:
+        return "gridfs"
+    return "message" if len(message.body) <= EMBEDDED_BYTES else "bodies"
 
 
 def _received_step(message: AcceptedMessage) -> Document:

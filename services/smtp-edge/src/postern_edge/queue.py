@@ -101,7 +101,9 @@ class Queue:
         await self._messages.update_many(
             {**wanted, **free}, {"$set": {"lease_owner": self.owner, "lease_until": until}}
         )
-        mine = await self._messages.find({**wanted, "lease_owner": self.owner, "state": "queued"}, limit=limit)
+        mine = await self._messages.find(
+            {**wanted, "lease_owner": self.owner, "state": "queued"}, limit=limit, projection={"content": 0}
+        )
         _CLAIMED.inc(len(mine))
         return mine
 
@@ -170,7 +172,11 @@ class Queue:
             push["pending_events"] = {"$each": result.events}
             values |= {"dispatch": "pending", "dispatch_after": self.time.now() + PUBLISH_GRACE}
         change: Document = {"$set": values, "$inc": {"version": 1}}
-        return {**change, "$push": push} if push else change
+        if push:
+            change["$push"] = push
+        if due_at is None:
+            change["$unset"] = {"content": ""}  # the body goes with the delivery (SPEC R13)
+        return change
 
     async def merge(self, result: Result) -> None:
         """Write what of a result is not yet there, whoever holds the message now; deliveries are never taken back."""

@@ -111,7 +111,7 @@ class Settlement:
 
         async def original() -> bytes:
             if message["size"] <= INLINE_BYTES:
-                return entry.body if entry.body is not None else await self._bodies.read(entry.message_id)
+                return entry.body if entry.body is not None else await self._bodies.read(message)
             return await content_head(entry, self._bodies)
 
         notices, actions = [], set()

@@ -1,9 +1,9 @@
 """The spool: where messages become durable before 250 is said (SPEC R4, DESIGN 6 and 7).
 
-Messages that arrive within a few milliseconds share one insert per collection, bodies first, so that a message without
-its body never exists. Each insert waits for a majority and its journal. While the primary changes or restarts, the
-same insert is repeated: documents that are there already count as stored. What cannot be stored in time is refused for
-now, and whatever of it may have been stored is taken away again (`withdrawal.py`).
+Messages that arrive within a few milliseconds share one insert, small bodies within it. Larger bodies are inserted
+before, so that a message without its body never exists. Each insert waits for a majority and its journal. While the
+primary changes or restarts, the same insert is repeated: documents that are there already count as stored. What cannot
+be stored in time is refused for now, and whatever of it may have been stored is taken away again (`withdrawal.py`).
 """
 
 import asyncio
@@ -18,7 +18,7 @@ from pymongo.errors import BulkWriteError, PyMongoError
 from postern_common.documents import Collections
 from postern_common.errors import Temporary
 from postern_common.mongo import PLATFORM, Document, Mongo, is_unavailable
-from postern_edge.bodies.store import BodyStore, Upload, inline_document
+from postern_edge.bodies.store import BodyStore, Upload, stored_documents
 from postern_edge.commit import GroupCommit
 from postern_edge.interfaces import AcceptedMessage, SpooledIds
 from postern_edge.messages import Entry, Terms, split
@@ -84,18 +84,13 @@ class MongoSpool:
         return self._bodies.upload()
 
     async def _write(self, batch: list[list[Entry]]) -> None:
-        entries = [entry for item in batch for entry in item]
-        bodies = [
-            inline_document(entry.message_id, entry.document["customer_id"], entry.body, entry.document["received_at"])
-            for entry in entries
-            if entry.body is not None
-        ]
+        bodies, messages = stored_documents(entry for item in batch for entry in item)
         # Once it was waited for in vain, who comes next is told after one attempt: the line behind may be long.
         deadline = asyncio.get_running_loop().time() + (0.0 if self._is_away else COMMIT_SECONDS)
         try:
             if bodies:
                 await self._insert(Collections.BODIES, bodies, deadline)
-            await self._insert(Collections.MESSAGES, [entry.document for entry in entries], deadline)
+            await self._insert(Collections.MESSAGES, messages, deadline)
         except Temporary:
             self._is_away = True
             raise

@@ -1,16 +1,17 @@
-"""Bodies of messages in MongoDB: small ones in `bodies`, large ones in GridFS (DESIGN 6).
+"""Bodies of messages in MongoDB: small ones in the message's own document, others in `bodies`, large ones in GridFS
+(DESIGN 6, docs/decisions/0002-message-spool.md).
 
-A body stands under its message's id. Every body, large ones too, has a document in `bodies`; of a large one it is
-written before the first chunk, so that the sweeper, which looks for bodies without a message, finds whatever a dead
-process left behind. Another store (an object store, say) takes this one's place by having the same methods.
+A body that lies apart stands under its message's id. Every such body, large ones too, has a document in `bodies`; of a
+large one it is written before the first chunk, so that the sweeper, which looks for bodies without a message, finds
+whatever a dead process left behind. Another store (an object store, say) takes this one's place by having the same
+methods.
 """
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import structlog
-from bson.binary import Binary
 from gridfs.errors import NoFile
 from motor.motor_asyncio import AsyncIOMotorGridFSBucket, AsyncIOMotorGridIn
 from prometheus_client import Counter
@@ -22,6 +23,7 @@ from postern_common.errors import Temporary
 from postern_common.ids import new_id
 from postern_common.mongo import PLATFORM, Document, Mongo
 from postern_edge.interfaces import StoredBody
+from postern_edge.messages import Entry
 
 INLINE_BYTES: Final = 1024 * 1024  # DESIGN 6; a document holds 16 MiB at most
 CHUNK_BYTES: Final = 255 * 1024  # with its wrapping just below 256 KiB, as GridFS recommends
@@ -37,9 +39,19 @@ class BodyGone(Exception):
     """The message's body does not exist."""
 
 
-def inline_document(message_id: str, customer_id: str, body: bytes, now: datetime) -> Document:
-    """The stored form of a small body."""
-    return {"_id": message_id, "customer_id": customer_id, "data": Binary(body), "stored_at": now}
+def stored_documents(entries: Iterable[Entry]) -> tuple[list[Document], list[Document]]:
+    """What is inserted for messages: into `bodies`, where their bodies lie apart, and then into `messages`."""
+    bodies: list[Document] = []
+    messages: list[Document] = []
+    for entry in entries:
+        document = entry.document
+        if document["body"] == "message":
+            document = {**document, "content": entry.body}
+        elif document["body"] == "bodies":
+            own = {key: document[key] for key in ("_id", "customer_id")}
+            bodies.append({**own, "data": entry.body, "stored_at": document["received_at"]})
+        messages.append(document)
+    return bodies, messages
 
 
 class Upload:
@@ -87,6 +99,7 @@ class BodyStore:
     def __init__(self, mongo: Mongo) -> None:
         self._mongo = mongo
         self._bodies = mongo.collection(Collections.BODIES, PLATFORM)
+        self._messages = mongo.collection(Collections.MESSAGES, PLATFORM)
         self._bucket = AsyncIOMotorGridFSBucket(
             mongo.db, BUCKET, chunk_size_bytes=CHUNK_BYTES, write_concern=WriteConcern("majority", j=True)
         )
@@ -115,23 +128,21 @@ class BodyStore:
         except PyMongoError as error:
             raise Temporary(f"body store: {type(error).__name__}") from error
 
-    async def read(self, message_id: str) -> bytes:
-        """A body that fits into memory; raises `BodyGone`."""
-        found = await self._bodies.find_one({"_id": message_id})
-        if found is None:
-            raise BodyGone(message_id)
-        if found.get("large"):
-            return b"".join([chunk async for chunk in self.chunks(message_id)])
-        return bytes(found["data"])
+    async def read(self, message: Mapping[str, Any]) -> bytes:
+        """The body of a message, given as its document, that fits into memory; raises `BodyGone`."""
+        if message["body"] == "gridfs":
+            return b"".join([chunk async for chunk in self.chunks(message["_id"])])
+        kept, field = (self._messages, "content") if message["body"] == "message" else (self._bodies, "data")
+        found = await kept.find_one({"_id": message["_id"]}, projection={field: 1})
+        if found is None or field not in found:
+            raise BodyGone(message["_id"])
+        return bytes(found[field])
 
-    async def head(self, message_id: str) -> bytes:
-        """The beginning of a body, with its headers; raises `BodyGone`."""
-        found = await self._bodies.find_one({"_id": message_id})
-        if found is None:
-            raise BodyGone(message_id)
-        if not found.get("large"):
-            return bytes(found["data"])
-        async for chunk in self.chunks(message_id):
+    async def head(self, message: Mapping[str, Any]) -> bytes:
+        """The beginning of a message's body, with its headers; raises `BodyGone`."""
+        if message["body"] != "gridfs":
+            return await self.read(message)
+        async for chunk in self.chunks(message["_id"]):
             return chunk
         return b""
 
@@ -145,10 +156,6 @@ class BodyStore:
             raise BodyGone(message_id) from error
         except PyMongoError as error:
             raise Temporary(f"body store: {type(error).__name__}") from error
-
-    async def remove_small(self, message_ids: Sequence[str]) -> None:
-        """Remove bodies that are known to be small."""
-        await self._bodies.delete_many({"_id": {"$in": list(message_ids)}})
 
     async def remove(self, message_ids: Sequence[str]) -> None:
         """Remove bodies, large and small."""
@@ -179,8 +186,7 @@ class BodyStore:
                 return removed
             ids = [document["_id"] for document in found]
             last = ids[-1]
-            messages = self._mongo.collection(Collections.MESSAGES, PLATFORM)
-            kept = await messages.find(
+            kept = await self._messages.find(
                 {"_id": {"$in": ids}, "state": {"$ne": "done"}}, limit=SWEEP_BATCH, projection={"_id": 1}
             )
             orphans = sorted(set(ids) - {document["_id"] for document in kept})
@@ -194,8 +200,3 @@ def _id_at(moment: datetime) -> str:
     """The smallest message id of a moment: ids begin with their time (RFC 9562 5.7)."""
     milliseconds = int(moment.astimezone(UTC).timestamp() * 1000)
     return f"msg_{milliseconds << 80:032x}"
-
-
-def body_place(size: int) -> Literal["bodies", "gridfs"]:
-    """Where a body of `size` goes, as the message's document says it."""
-    return "bodies" if size <= INLINE_BYTES else "gridfs"

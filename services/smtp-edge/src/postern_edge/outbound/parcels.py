@@ -13,7 +13,7 @@ async def parcel_of(entry: Entry, bodies: BodyStore) -> Parcel:
     message = entry.document
     large = entry.body is None and message["body"] == "gridfs"
     if not large and entry.body is None:
-        entry.body = await bodies.read(entry.message_id)
+        entry.body = await bodies.read(message)
     body = None if large else entry.body
 
     def pieces() -> AsyncIterator[bytes]:
@@ -36,7 +36,7 @@ async def parcel_of(entry: Entry, bodies: BodyStore) -> Parcel:
 
 async def content_head(entry: Entry, bodies: BodyStore) -> bytes:
     """The message's beginning, at least its headers; all of it where it is small."""
-    return entry.body if entry.body is not None else await bodies.head(entry.message_id)
+    return entry.body if entry.body is not None else await bodies.head(entry.document)
 
 
 def addressee(entry: Entry, index: int) -> Addressee:

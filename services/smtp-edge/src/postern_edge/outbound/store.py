@@ -10,7 +10,7 @@ from typing import Final
 from postern_common.documents import Collections
 from postern_common.ids import new_id
 from postern_common.mongo import PLATFORM, DuplicateKey, Mongo, Session, TenantScope
-from postern_edge.bodies.store import inline_document
+from postern_edge.bodies.store import stored_documents
 from postern_edge.messages import Entry
 from postern_edge.queue import Queue, Result
 
@@ -46,13 +46,10 @@ class NoticeStore:
         async def work(session: Session) -> None:
             if not await self._queue.record_in(result, session):
                 raise _LeaseLost
-            for notice in notices:
-                document = notice.document
-                body = inline_document(
-                    notice.message_id, document["customer_id"], notice.body or b"", document["received_at"]
-                )
-                await self._mongo.collection(Collections.BODIES, PLATFORM).insert_one(body, session=session)
-                await self._mongo.collection(Collections.MESSAGES, PLATFORM).insert_one(document, session=session)
+            bodies, messages = stored_documents(notices)
+            if bodies:
+                await self._mongo.collection(Collections.BODIES, PLATFORM).insert_many(bodies, session=session)
+            await self._mongo.collection(Collections.MESSAGES, PLATFORM).insert_many(messages, session=session)
 
         try:
             await self._mongo.transact(work)

@@ -91,7 +91,7 @@ async def test_only_users_whose_due_time_follows_the_delay_move(stored, now):
     customer = await changed(stored, 30, now)
     moves = await flagged(stored, customer, at=now - DAY, delay=7)
     old = await flagged(stored, customer, "old@demo.test", at=now - DAY, delay=7)
-    await stored.mongo.raw(Collections.USERS).update_one({"_id": old["_id"]}, {"$unset": {"due_by": ""}})
+    await stored.mongo.db[Collections.USERS.value].update_one({"_id": old["_id"]}, {"$unset": {"due_by": ""}})
     stay = [
         await flagged(stored, customer, "dated@demo.test", at=now - DAY, delay=9, due_by="date"),
         await flagged(stored, customer, "same@demo.test", at=now - DAY, delay=30),

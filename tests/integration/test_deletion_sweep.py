@@ -163,7 +163,7 @@ async def test_a_clock_an_hour_off_deletes_nobody_and_says_so(stored, mongo_uri,
         async def server_time(self):
             return await super().server_time() + timedelta(hours=hours)
 
-    off = Off(stored.mongo.client, database, Clock())
+    off = Off(stored.mongo.client, stored.mongo.direct_client, database, Clock())
     sweeping = Sweep(UserStore(off))
     with pytest.raises(ClockSkew):
         await sweeping.sweep()

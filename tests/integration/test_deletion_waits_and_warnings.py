@@ -75,7 +75,7 @@ async def test_a_due_time_that_moves_is_told_of_anew(stored):
     customer = (await stored.customer())["_id"]
     user = await flagged(stored, customer, due_in=2 * DAY)
     await warned(stored)
-    users = stored.mongo.raw(Collections.USERS)
+    users = stored.mongo.db[Collections.USERS.value]
     await users.update_one({"_id": user["_id"]}, {"$set": {"due_at": await stored.mongo.now() + 6 * DAY}})
     await warned(stored)
     assert await told(stored) == [7, 3]
@@ -101,7 +101,7 @@ async def test_a_user_whom_a_run_flagged_waits_while_the_directory_is_not_read(s
     await flagged(stored, other, "other@other.test")
     assert await Sweep(UserStore(stored.mongo), batch=1).sweep() == 2
     assert await left(stored) == {"run@demo.test"}
-    directories = stored.mongo.raw(Collections.DIRECTORIES)
+    directories = stored.mongo.db[Collections.DIRECTORIES.value]
     await directories.update_one({}, {"$set": {"last_good.at": await stored.mongo.now()}})
     assert await Sweep(UserStore(stored.mongo)).sweep() == 1
 
@@ -136,7 +136,7 @@ async def test_a_user_flagged_since_the_last_good_run_waits_and_holds_up_nobody_
     await flagged(stored, customer, "hand@demo.test", flagged_at=now - 8 * DAY, flag_reason="by hand")
     assert await Sweep(UserStore(stored.mongo), batch=1).sweep() == 2
     assert await left(stored) == {"since@demo.test"}
-    directories = stored.mongo.raw(Collections.DIRECTORIES)
+    directories = stored.mongo.db[Collections.DIRECTORIES.value]
     await directories.update_one({}, {"$set": {"last_good.at": now}})
     assert await Sweep(UserStore(stored.mongo)).sweep() == 1
 
@@ -168,7 +168,7 @@ async def test_a_directory_that_is_frozen_in_the_last_moment_keeps_its_users(sto
     class Meanwhile(UserStore):
         async def due(self, now, limit, skip=(), paused=None):
             found = await super().due(now, limit, skip, paused)
-            await self.mongo.raw(Collections.DIRECTORIES).update_one({}, {"$set": {"frozen": True}})
+            await self.mongo.db[Collections.DIRECTORIES.value].update_one({}, {"$set": {"frozen": True}})
             return found
 
     assert await Sweep(Meanwhile(stored.mongo)).sweep() == 0

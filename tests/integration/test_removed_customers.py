@@ -30,7 +30,7 @@ async def fill(mongo, name, customer_id, count=1):
     for _ in range(count):
         document_id = new_id("usr")
         documents.append({"_id": document_id, "customer_id": customer_id} | dict.fromkeys(UNIQUE, document_id))
-    await mongo.raw(name).insert_many(documents)
+    await mongo.db[name.value].insert_many(documents)
 
 
 async def where(mongo, customer_id):

@@ -117,7 +117,7 @@ class InsideEdge:
 
     def raw(self, name: Collections) -> Any:
         """The driver's collection."""
-        return self.mongo.raw(name)
+        return self.mongo.db[name.value]
 
     async def seed(self, *servers: Any, customer: str = CUSTOMER, domain: str = DOMAIN, **changes: Any) -> None:
         """A customer with one verified domain and a default site of `servers` (FakeHops or dictionaries)."""

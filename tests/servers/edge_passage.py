@@ -4,13 +4,11 @@ notification that would be built of it.
 Only the sockets and the store are stood in for. What came in and what went out are given as octets.
 """
 
-from collections.abc import AsyncIterator, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from types import SimpleNamespace
 from typing import Any, Final, cast
-
-from aiosmtplib.response import SMTPResponse
 
 from postern_edge.adapters.smtp import Connection, Timeouts
 from postern_edge.bodies.store import BodyStore
@@ -27,31 +25,47 @@ from tests.servers.edge_wire import Script, Stored, Wire
 HOSTNAME: Final = "mx.postern.test"
 NOW: Final = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 TERMS: Final = Terms(NOW, Lease(None, None), timedelta(days=5))
-ALL: Final = frozenset({"8bitmime", "smtputf8", "size", "dsn"})
+ALL: Final = frozenset({"8bitmime", "smtputf8", "size", "dsn", "pipelining"})
 REFUSED: Final = Answer(Stage.END, 554, "5.6.0 not \r\n this <one>")
 
 
 class NextHop:
-    """A server of our own client's library, as far as the edge asks it: it notes commands and octets."""
+    """A server as the edge's connection has it after EHLO, library and transport in one: it takes everything, and notes
+    commands and octets.
+    """
 
     def __init__(self, offers: frozenset[str]) -> None:
         self._offers = offers
         self.esmtp_extensions = {"size": "0"} if "size" in offers else {}
         self.commands: list[bytes] = []
         self.octets = bytearray()
-        self.protocol = SimpleNamespace(
-            write=self.octets.extend, read_response=self._final, transport=None, _buffer=b""
-        )
+        self.transport = self
+        self._in_message = False
+        self._protocol = asyncio.Protocol()
 
     def supports_extension(self, name: str) -> bool:
         return name in self._offers
 
-    async def execute_command(self, *words: bytes, **_: float) -> SMTPResponse:
-        self.commands.append(b" ".join(words))
-        return SMTPResponse(354 if words == (b"DATA",) else 250, "OK")
+    def set_protocol(self, protocol: asyncio.Protocol) -> None:
+        self._protocol = protocol
 
-    async def _final(self, **_: float) -> SMTPResponse:
-        return SMTPResponse(250, "2.0.0 taken")
+    def get_write_buffer_size(self) -> int:
+        return 0
+
+    def is_closing(self) -> bool:
+        return False
+
+    def write(self, data: bytes) -> None:
+        if self._in_message:
+            self.octets += data
+            if (b"\r\n" + self.octets).endswith(b"\r\n.\r\n"):
+                self._in_message = False
+                self._protocol.data_received(b"250 2.0.0 taken\r\n")
+            return
+        for line in data.splitlines():
+            self.commands.append(line)
+            self._in_message = line == b"DATA"
+            self._protocol.data_received(b"354 Go on\r\n" if self._in_message else b"250 OK\r\n")
 
     def close(self) -> None:
         """Nothing is open."""
@@ -63,7 +77,7 @@ class Bodies:
     def __init__(self, octets: bytes) -> None:
         self._octets = octets
 
-    async def head(self, message_id: str) -> bytes:
+    async def head(self, _message: Mapping[str, Any]) -> bytes:
         return self._octets[: 255 * 1024]
 
     async def chunks(self, message_id: str) -> AsyncIterator[bytes]:

@@ -24,6 +24,18 @@ class Index:
         base = "_".join(f"{key.replace('.', '-')}_{direction}" for key, direction in self.keys)
         return f"{base}_partial" if self.where else base
 
+    @property
+    def options(self) -> dict[str, Any]:
+        """What the database is told beside the keys."""
+        options: dict[str, Any] = {"name": self.name}
+        if self.unique:
+            options["unique"] = True
+        if self.where is not None:
+            options["partialFilterExpression"] = self.where
+        if self.expire_after is not None:
+            options["expireAfterSeconds"] = int(self.expire_after.total_seconds())
+        return options
+
 
 @dataclass(frozen=True, slots=True)
 class Stored:

@@ -33,8 +33,9 @@ class StepDocument(TypedDict):
 class MessageDocument(TypedDict):
     """A message and its delivery. Owner: smtp-edge. `due_at` is the earliest attempt that is left; `lease_until` keeps
     other workers off. `pending_events` are envelopes not yet published (the message path's outbox, DESIGN 3);
-    `dispatch` tells that there are any. The body stands apart, under the same id. `delete_at` is set when the message
-    is done, by its customer's retention (SPEC R13), never before. `order` is what an operator has an edge do to it.
+    `dispatch` tells that there are any. `body` tells where the body is: here, as `content` until the message is done,
+    or apart under the same id. `delete_at` is set when the message is done, by its customer's retention (SPEC R13),
+    never before. `order` is what an operator has an edge do to it.
     `tls_waived` marks a report of TLS failures, which goes to its domain whatever its TLS policy says: the very failure
     that it tells of must not hold it up (RFC 8460 3).
     """
@@ -57,7 +58,8 @@ class MessageDocument(TypedDict):
     body_type: str
     envid: str | None
     ret: str | None
-    body: NotRequired[Literal["bodies", "gridfs"] | None]
+    body: Literal["message", "bodies", "gridfs"]
+    content: NotRequired[bytes]
     state: MessageState
     received_at: datetime
     expires_at: datetime

@@ -24,7 +24,8 @@ from motor.motor_asyncio import (
     AsyncIOMotorCollection,
     AsyncIOMotorDatabase,
 )
-from pymongo import IndexModel, ReturnDocument, UpdateOne
+from pymongo import AsyncMongoClient, IndexModel, ReturnDocument, UpdateOne
+from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.errors import (
     BulkWriteError,
     ConnectionFailure,
@@ -60,6 +61,18 @@ SOCKET_MS: Final = 30_000
 # operations under way fail then, so the socket's own timeout only bounds a server that lives but does not answer.
 HEARTBEAT_MS: Final = 2_000
 WAIT_FOR_CONNECTION_MS: Final = 5_000
+_CLIENT_OPTIONS: Final[dict[str, Any]] = {
+    "serverSelectionTimeoutMS": SELECT_SERVER_MS,
+    "connectTimeoutMS": SELECT_SERVER_MS,
+    "socketTimeoutMS": SOCKET_MS,
+    "waitQueueTimeoutMS": WAIT_FOR_CONNECTION_MS,
+    "heartbeatFrequencyMS": HEARTBEAT_MS,
+    "w": "majority",
+    "journal": True,
+    "readConcernLevel": "majority",
+    "retryWrites": True,
+    "retryReads": True,
+}
 _RETRYABLE_CODES: Final = frozenset(
     {6, 7, 89, 91, 112, 189, 244, 246, 251, 262, 9001, 10107, 11600, 11602, 13435, 13436}
 )
@@ -239,11 +252,15 @@ class Scoped:
 class Mongo:
     """A client of the replica set, and the database of this deployment."""
 
-    def __init__(self, client: AsyncIOMotorClient[Document], database: str, clock: Clock) -> None:
+    def __init__(
+        self, client: AsyncIOMotorClient[Document], direct: AsyncMongoClient[Document], database: str, clock: Clock
+    ) -> None:
         self.client = client
+        self.direct_client = direct
         self.clock = clock
         options: CodecOptions[Document] = CodecOptions(tz_aware=True)
         self.db: AsyncIOMotorDatabase[Document] = client.get_database(database, codec_options=options)
+        self._direct = {name: direct.get_database(database, codec_options=options)[name.value] for name in Collections}
         self._collections = {name: self.db[name.value] for name in Collections}  # each costs too much to be made anew
 
     @classmethod
@@ -251,35 +268,26 @@ class Mongo:
         cls, settings: CommonSettings, clock: Clock, *, application: str = "postern", pool_size: int = 50
     ) -> Self:
         """Make a client. Nothing is asked of the server yet."""
-        client: AsyncIOMotorClient[Document] = AsyncIOMotorClient(
-            settings.mongodb_uri.get_secret_value(),
-            appname=application,
-            serverSelectionTimeoutMS=SELECT_SERVER_MS,
-            connectTimeoutMS=SELECT_SERVER_MS,
-            socketTimeoutMS=SOCKET_MS,
-            waitQueueTimeoutMS=WAIT_FOR_CONNECTION_MS,
-            maxPoolSize=pool_size,
-            heartbeatFrequencyMS=HEARTBEAT_MS,
-            w="majority",
-            journal=True,
-            readConcernLevel="majority",
-            retryWrites=True,
-            retryReads=True,
-        )
-        return cls(client, settings.mongodb_database, clock)
+        uri = settings.mongodb_uri.get_secret_value()
+        own = {**_CLIENT_OPTIONS, "appname": application, "maxPoolSize": pool_size}
+        return cls(AsyncIOMotorClient(uri, **own), AsyncMongoClient(uri, **own), settings.mongodb_database, clock)
 
     def close(self) -> None:
-        """Close all connections."""
+        """Close all connections, save those of `direct`."""
         self.client.close()
+
+    async def close_direct(self) -> None:
+        """Close the connections of `direct`; for who has used it."""
+        await self.direct_client.close()
 
     def collection(self, name: Collections, scope: Scope) -> Scoped:
         """The collection `name` as `scope` may see it. Customers are keyed by their own id."""
         field = "_id" if name is Collections.CUSTOMERS else "customer_id" if STORED[name].tenant else None
         return Scoped(self._collections[name], scope, field)
 
-    def raw(self, name: Collections) -> AsyncIOMotorCollection[Document]:
-        """The driver's collection, for bulk writes and change streams of the mail path; no scope."""
-        return self._collections[name]
+    def direct(self, name: Collections) -> AsyncCollection[Document]:
+        """The collection by the driver without threads, for group writes of the mail path; no scope (decision 0001)."""
+        return self._direct[name]
 
     async def ping(self) -> None:
         """Raise `Temporary` unless the primary answers."""
@@ -330,7 +338,7 @@ class Mongo:
         """Create the collections' indexes where they are missing; every service does it when it starts."""
         async with _translated(None):
             for name, stored in STORED.items():
-                models = [_index_model(index.keys, index) for index in stored.indexes]
+                models = [IndexModel(list(index.keys), **index.options) for index in stored.indexes]
                 if models:
                     await self.db[name.value].create_indexes(models)
 
@@ -365,17 +373,6 @@ async def _run_once(session: Session, work: Callable[[Session], Awaitable[T]], d
             if asyncio.get_running_loop().time() > deadline:
                 raise
             await asyncio.sleep(random.uniform(0.05, 0.2))
-
-
-def _index_model(keys: Sequence[tuple[str, int]], index: Any) -> IndexModel:
-    options: dict[str, Any] = {"name": index.name}
-    if index.unique:
-        options["unique"] = True
-    if index.where is not None:
-        options["partialFilterExpression"] = index.where
-    if index.expire_after is not None:
-        options["expireAfterSeconds"] = int(index.expire_after.total_seconds())
-    return IndexModel(list(keys), **options)
 
 
 def is_unavailable(error: BaseException) -> bool:

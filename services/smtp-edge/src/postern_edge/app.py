@@ -194,6 +194,7 @@ class Edge:
     async def close(self) -> None:
         """Close the database's connections."""
         self.mongo.close()
+        await self.mongo.close_direct()
 
 
 def assemble(settings: EdgeSettings) -> Runtime:

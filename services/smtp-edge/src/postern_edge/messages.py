@@ -40,7 +40,8 @@ class Terms:
 class Entry:
     """A message on its way through this process; `body` is None when it lies in the store alone.
 
-    `document` is without the body, also where the stored one has it as `content`. `events` are those embedded in the document that this process is to publish.
+    `document` is without the body, also where the stored one has it as `content`. `events` are those embedded in the
+    document that this process is to publish.
     """
 
     document: Document

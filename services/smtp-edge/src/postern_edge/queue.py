@@ -141,7 +141,7 @@ class Queue:
     async def _write_results(self, results: list[Result]) -> None:
         try:
             updates = [UpdateOne(*self._update(result)) for result in results]
-            written = await self._mongo.raw(Collections.MESSAGES).bulk_write(updates, ordered=False)
+            written = await self._mongo.direct(Collections.MESSAGES).bulk_write(updates, ordered=False)
         except PyMongoError as error:
             if is_unavailable(error):
                 raise Temporary(f"queue: {type(error).__name__}") from error

@@ -100,7 +100,7 @@ class MongoSpool:
         pause = 0.05
         while True:
             try:
-                await self._mongo.raw(name).insert_many(documents, ordered=False)
+                await self._mongo.direct(name).insert_many(documents, ordered=False)
                 return
             except BulkWriteError as error:
                 if _only_duplicates(error):

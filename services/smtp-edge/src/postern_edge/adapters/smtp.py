@@ -1,6 +1,6 @@
 """One SMTP connection to a next hop, on aiosmtplib.
 
-The dialogue is driven command by command, so that each recipient has its own reply. The body goes out as it is: it
+Each recipient has its own reply, also where commands are sent together. The body goes out as it is: it
 came with CRLF line ends alone, so only dots are doubled (RFC 5321 4.5.2); nothing is re-encoded or rewrapped (CASES
 63, 64). Addresses are written as they came, without the library's parsing. Every wait is bounded. What the server says
 comes back as `Answer`s; `Unusable` means that the connection is of no more use.
@@ -10,21 +10,22 @@ import asyncio
 import functools
 import socket
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Final
+from typing import Final, cast
 
 import aiosmtplib
-from aiosmtplib.protocol import SMTPProtocol
 from aiosmtplib.response import SMTPResponse
 
 from postern_edge.adapters.certificates import NotVouchedFor, check_dane, sent_certificates
+from postern_edge.adapters.dialogue import Dialogue
 from postern_edge.rules.classify import Answer, Stage, answer
 from postern_edge.rules.tls_policy import Level, PolicyName, Requirement, TlsFault, TlsUsed
 
 PIECE: Final = 256 * 1024
 POLL_SECONDS: Final = 0.005
+GOODBYE_SECONDS: Final = 2.0
 _TOO_EARLY: Final = "the mail server replied before the message's end"
 
 
@@ -84,6 +85,7 @@ class Connection:
         self.met = Requirement()
         self.policy: PolicyName = "opportunistic"  # the TLS policy that it meets
         self._version_and_cipher: tuple[str, str] | None = None
+        self._talk: Dialogue | None = None
         self.ends = ("", "")  # the addresses of this side and of the server
 
     @classmethod
@@ -158,87 +160,86 @@ class Connection:
         """What it goes by, for the trace."""
         return TlsUsed(self.policy, *(self._version_and_cipher or ()))
 
-    async def command(self, stage: Stage, verb: bytes, *arguments: bytes) -> Answer:
+    async def command(self, stage: Stage, line: bytes) -> Answer:
         """Send one command and return the reply."""
+        [given] = await self.group([(stage, line)])
+        return given
+
+    async def group(self, commands: Sequence[tuple[Stage, bytes]]) -> list[Answer]:
+        """Send commands in one write and return their replies; more than one for a server that offers PIPELINING."""
+        answers: list[Answer] = []
+        stage = commands[0][0]
         try:
-            self._check_in_step()
-            response = await self._client.execute_command(verb, *arguments, timeout=self._timeouts.reply)
+            dialogue = self._dialogue()
+            dialogue.ask(b"".join(_line(command) for _, command in commands), len(commands))
+            for stage, _ in commands:
+                response = await dialogue.reply(self._timeouts.reply)
+                answers.append(answer(stage, response.code, response.message))
+                if response.code == 421:  # RFC 5321 3.8: the server closes
+                    raise Unusable(answers[-1])
         except FAILURES as error:
             self.close()
             raise _unusable(error, stage) from error
-        given = answer(stage, response.code, response.message)
-        if response.code == 421:  # RFC 5321 3.8: the server closes
-            raise Unusable(given)
-        return given
+        return answers
 
     async def send(self, body: bytes) -> Answer:
         """Send a body that is in memory, after 354."""
         if len(body) > PIECE:
             return await self.stream(_in_pieces(body))
-        protocol = self._protocol()
         stuffed = body.replace(b"\r\n.", b"\r\n..")
         if body.startswith(b"."):
             stuffed = b"." + stuffed
         try:
-            # Between the last octet and the wait for the reply the loop must not turn: the library drops a reply that
-            # comes while nobody waits for one.
-            protocol.write(stuffed + (b".\r\n" if body.endswith(b"\r\n") else b"\r\n.\r\n"))
-            return await self._end(protocol)
+            dialogue = self._for_message()
+            dialogue.write(stuffed + (b".\r\n" if body.endswith(b"\r\n") else b"\r\n.\r\n"))
+            return self._final(await dialogue.reply(self._timeouts.final_reply))
         except FAILURES as error:
             self.close()
             raise _unusable(error, Stage.END) from error
 
     async def stream(self, pieces: AsyncIterator[bytes]) -> Answer:
         """Send a body piece by piece, after 354; memory stays bounded."""
-        protocol = self._protocol()
-        # Waited for from here on: the library drops a reply that comes while nobody waits for one.
-        reading = asyncio.ensure_future(protocol.read_response())
         tail = b"\r\n"  # the last octets before the next piece: a line end and a dot may lie on both sides of a border
         try:
+            dialogue = self._for_message()
             async for piece in pieces:
                 joined = tail + piece
-                protocol.write(joined.replace(b"\r\n.", b"\r\n..")[len(tail) :])
+                dialogue.write(joined.replace(b"\r\n.", b"\r\n..")[len(tail) :])
                 tail = joined[-2:]
-                await self._flush(protocol, reading)
-                if reading.done():
-                    return self._early(reading.result())
-            protocol.write(b".\r\n" if tail == b"\r\n" else b"\r\n.\r\n")
-            return self._final(await asyncio.wait_for(reading, self._timeouts.final_reply))
+                await self._flush(dialogue)
+                if dialogue.has_spoken:
+                    return self._early(await dialogue.reply(0.0))
+            dialogue.write(b".\r\n" if tail == b"\r\n" else b"\r\n.\r\n")
+            return self._final(await dialogue.reply(self._timeouts.final_reply))
         except FAILURES as error:
             self.close()
             raise _unusable(error, Stage.END) from error
-        finally:
-            if not reading.done():
-                reading.cancel()
-            elif not reading.cancelled():
-                reading.exception()  # it may have broken off beside another failure
 
-    def _check_in_step(self) -> None:
-        """Raise where the server said more than it was asked: its next replies would be taken for those to other
-        commands, and a refusal for another recipient's.
-        """
-        protocol = self._client.protocol
-        if protocol is not None and protocol._buffer:  # noqa: SLF001 - the library has no word for it
-            raise aiosmtplib.SMTPServerDisconnected("out of step")
+    def _dialogue(self) -> Dialogue:
+        """The connection in our own hands, from the first command of a transaction on."""
+        if self._talk is None:
+            if self._client.transport is None:
+                raise aiosmtplib.SMTPServerDisconnected("connection lost")
+            self._talk = Dialogue(cast(asyncio.Transport, self._client.transport))
+        return self._talk
 
-    def _protocol(self) -> SMTPProtocol:
+    def _for_message(self) -> Dialogue:
         """What a message is written to. Whatever the server said beyond its 354 would be taken for the reply to the
         message.
         """
-        protocol = self._client.protocol
-        if protocol is None:
-            raise Unusable(Answer(Stage.END, 0, "connection lost"))
-        if protocol._buffer:  # noqa: SLF001 - as above
+        dialogue = self._dialogue()
+        if not dialogue.is_in_step:
             self.close()
             raise Unusable(Answer(Stage.END, 0, _TOO_EARLY))
-        return protocol
+        dialogue.expect(1)
+        return dialogue
 
-    async def _flush(self, protocol: SMTPProtocol, reading: asyncio.Future[SMTPResponse]) -> None:
+    async def _flush(self, dialogue: Dialogue) -> None:
         """Wait until most of what was written is on its way, or a reply came; one that reads nothing is given up."""
         loop = asyncio.get_running_loop()
-        transport = protocol.transport
+        transport = dialogue.transport
         deadline, before = loop.time() + self._timeouts.reply, -1
-        while isinstance(transport, asyncio.WriteTransport) and not transport.is_closing() and not reading.done():
+        while dialogue.is_open and not dialogue.has_spoken:
             waiting = transport.get_write_buffer_size()
             if waiting <= PIECE:
                 return
@@ -247,9 +248,6 @@ class Connection:
             elif loop.time() > deadline:
                 raise TimeoutError
             await asyncio.sleep(POLL_SECONDS)
-
-    async def _end(self, protocol: SMTPProtocol) -> Answer:
-        return self._final(await protocol.read_response(timeout=self._timeouts.final_reply))
 
     def _early(self, response: SMTPResponse) -> Answer:
         """A server that speaks before the end: a refusal counts, anything else tells nothing."""
@@ -266,9 +264,10 @@ class Connection:
     async def quit(self) -> None:
         """Say goodbye, briefly, and close."""
         try:
-            async with asyncio.timeout(2.0):
-                await self._client.quit()
-        except (aiosmtplib.SMTPException, OSError, TimeoutError):
+            dialogue = self._dialogue()
+            dialogue.ask(b"QUIT\r\n", 1)
+            await dialogue.reply(GOODBYE_SECONDS)
+        except FAILURES:
             pass
         self.close()
 
@@ -279,7 +278,14 @@ class Connection:
     @property
     def is_open(self) -> bool:
         """Whether the server has not closed the connection meanwhile."""
-        return self._client.is_connected
+        return self._client.is_connected if self._talk is None else self._talk.is_open
+
+
+def _line(command: bytes) -> bytes:
+    """A command as it is sent; what came from outside was checked, and must not add a line of its own."""
+    if b"\r" in command or b"\n" in command:
+        raise ValueError("a line end within a command")
+    return command + b"\r\n"
 
 
 async def _in_pieces(body: bytes) -> AsyncIterator[bytes]:

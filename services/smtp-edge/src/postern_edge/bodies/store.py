@@ -9,7 +9,7 @@ methods.
 
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import structlog
 from gridfs.errors import NoFile

@@ -1,5 +1,6 @@
 """One mail transaction on one connection (RFC 5321 3.3), with a result for each recipient.
 
+A server that offers PIPELINING gets everything up to DATA in one go (RFC 2920), and the message in a second one.
 Extensions are used where they are needed and offered: SIZE, 8BITMIME, SMTPUTF8 and DSN. What the server cannot carry
 is said before MAIL: it is a permanent failure of that server, not a guess (CASES 62, 63). Nothing is ever re-encoded.
 """
@@ -55,42 +56,75 @@ async def exchange(connection: Connection, parcel: Parcel, addressees: Sequence[
     DATA.
     """
     answers: list[Answer | None] = [_cannot_carry(connection, parcel, one) for one in addressees]
-    passes_dsn_on = connection.offers("dsn")
-    if all(answers):
-        return Exchange([given for given in answers if given is not None], passes_dsn_on, connection.tls)
-    utf8 = any(_needs_utf8(parcel, one) for one, given in zip(addressees, answers, strict=True) if given is None)
-    encoding = "utf-8" if utf8 else "ascii"
+    asked = [index for index, given in enumerate(answers) if given is None]
+    if asked:
+        await _hand_over(connection, parcel, addressees, answers, asked)
+    return Exchange([one for one in answers if one is not None], connection.offers("dsn"), connection.tls)
+
+
+async def _hand_over(
+    connection: Connection,
+    parcel: Parcel,
+    addressees: Sequence[Addressee],
+    answers: list[Answer | None],
+    asked: Sequence[int],
+) -> None:
+    """One transaction for the recipients at the places `asked`; their answers are put into `answers`."""
     connection.in_transaction = True
-    mail = await connection.command(
-        Stage.MAIL,
-        b"MAIL",
-        b"FROM:<" + parcel.sender.encode(encoding) + b">",
-        *_mail_parameters(connection, parcel, utf8=utf8),
-    )
+    mail, *others = await _begin(connection, _commands(connection, parcel, [addressees[index] for index in asked]))
     if mail.code == 503 and connection.used:
         raise Unusable(mail)  # CASES 61: the last transaction is not over for the server
-    if mail.code // 100 != 2:
-        connection.in_transaction = False  # RFC 5321 3.3: nothing was begun
-        return Exchange([given or mail for given in answers], passes_dsn_on, connection.tls)
-    for index, one in enumerate(addressees):
-        if answers[index] is None:
-            given = await connection.command(
-                Stage.RCPT,
-                b"RCPT",
-                b"TO:<" + one.address.encode(encoding) + b">",
-                *_rcpt_parameters(one, passes_dsn_on),
-            )
-            answers[index] = None if given.code // 100 == 2 else given
-    if not all(answers):
-        final = await _data(connection, parcel)
-        answers = [given or final for given in answers]
-    else:
+    is_begun = mail.code // 100 == 2
+    for number, index in enumerate(asked):
+        if not is_begun:
+            answers[index] = mail
+        elif others[number].code // 100 != 2:
+            answers[index] = others[number]
+    ready = others[len(asked)] if len(others) > len(asked) else None
+    taken = [index for index in asked if answers[index] is None]
+    if taken:
+        final = await _data(connection, parcel, ready or await connection.command(Stage.DATA, b"DATA"))
+        for index in taken:
+            answers[index] = final
+        return
+    waits = ready is not None and ready.code == 354
+    if waits:
+        await connection.send(b"")  # RFC 2920 3.1: it waits for a message to nobody
+    if is_begun or waits:
         await _reset(connection)
-    return Exchange([given for given in answers if given is not None], passes_dsn_on, connection.tls)
+    else:
+        connection.in_transaction = False  # RFC 5321 3.3: nothing was begun
 
 
-async def _data(connection: Connection, parcel: Parcel) -> Answer:
-    ready = await connection.command(Stage.DATA, b"DATA")
+async def _begin(connection: Connection, commands: Sequence[tuple[Stage, bytes]]) -> list[Answer]:
+    """The replies to MAIL and to each RCPT, and to DATA where all were sent together (RFC 2920); one by one, the
+    commands end with a MAIL that is refused.
+    """
+    if connection.offers("pipelining"):
+        return await connection.group([*commands, (Stage.DATA, b"DATA")])
+    answers = []
+    for stage, line in commands:
+        answers.append(await connection.command(stage, line))
+        if stage is Stage.MAIL and answers[0].code // 100 != 2:
+            break
+    return answers
+
+
+def _commands(connection: Connection, parcel: Parcel, addressees: Sequence[Addressee]) -> list[tuple[Stage, bytes]]:
+    """MAIL, and RCPT for each addressee."""
+    utf8 = any(_needs_utf8(parcel, one) for one in addressees)
+    encoding = "utf-8" if utf8 else "ascii"
+    dsn = connection.offers("dsn")
+    mail = b"MAIL FROM:<" + parcel.sender.encode(encoding) + b">"
+    commands = [(Stage.MAIL, b" ".join([mail, *_mail_parameters(connection, parcel, utf8=utf8)]))]
+    for one in addressees:
+        rcpt = b"RCPT TO:<" + one.address.encode(encoding) + b">"
+        commands.append((Stage.RCPT, b" ".join([rcpt, *_rcpt_parameters(one, dsn)])))
+    return commands
+
+
+async def _data(connection: Connection, parcel: Parcel, ready: Answer) -> Answer:
+    """Send the message after the reply to DATA."""
     if ready.code != 354:
         if ready.code // 100 not in {4, 5}:
             connection.close()  # out of step

@@ -19,7 +19,8 @@ class Channel:
         self.write_queue, self.lock = asyncio.Queue(room), asyncio.Lock()
 
     def create_future(self):
-        return asyncio.get_running_loop().create_future()
+        self.last_future = asyncio.get_running_loop().create_future()
+        return self.last_future
 
 
 def message(name):
@@ -42,6 +43,17 @@ async def test_a_message_that_is_published_twice_at_once_is_known_by_its_later_n
     channel.confirmations.pop(2).set_exception(ConnectionError())
     assert [type(fault) for fault in await second] == [ConnectionError]
     assert channel.message_id_delivery_tag == {}
+
+
+@pytest.mark.spec("V3")
+async def test_what_a_closing_channel_has_not_confirmed_counts_as_not_published():
+    channel = Channel()
+    publishing = await begin(channel, "a", "b", "c")
+    channel.confirmations.pop(2).set_result(None)
+    channel.confirmations.pop(3).set_exception(ValueError())
+    channel.last_future.set_exception(ConnectionError())
+    assert [type(fault) for fault in await publishing] == [ConnectionError, type(None), ValueError]
+    assert channel.confirmations.pop(1).done()  # a confirm that comes after all is ignored
 
 
 @pytest.mark.spec("V3")

@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any, cast
 
 from aiormq.abc import ChannelFrame
 from aiormq.channel import Channel
@@ -27,6 +28,59 @@ class Outgoing:
     mandatory: bool
 
 
+class _Batch:
+    """The confirms of a batch: how many are missing, and when that is over."""
+
+    def __init__(self, channel: Channel, missing: int) -> None:
+        self.over: asyncio.Future[object] = channel.create_future()  # the channel fails it when it closes
+        self._missing = missing
+
+    def settle(self) -> None:
+        """One confirm less is missing."""
+        self._missing -= 1
+        if not self._missing and not self.over.done():
+            self.over.set_result(None)
+
+    @property
+    def failure(self) -> BaseException:
+        """What is wrong with those that are missing still."""
+        if not self.over.done():
+            return TimeoutError()
+        return asyncio.CancelledError() if self.over.cancelled() else self.over.exception() or TimeoutError()
+
+
+class _Confirm:
+    """What the channel takes for the future of one message. A real one costs more than all else of a confirm."""
+
+    __slots__ = ("_batch", "_settled", "fault")
+
+    def __init__(self, batch: _Batch) -> None:
+        self._batch = batch
+        self._settled = False
+        self.fault: BaseException | None = None
+
+    def done(self) -> bool:
+        return self._settled
+
+    def cancelled(self) -> bool:
+        return self._settled
+
+    def set_result(self, _frame: object) -> None:
+        self._settled = True
+        self._batch.settle()
+
+    def set_exception(self, fault: BaseException) -> None:
+        self.fault = fault
+        self.set_result(None)
+
+    def give_up(self) -> BaseException | None:
+        """What was wrong, or is by now; what comes afterwards is ignored."""
+        if not self._settled:
+            self._settled = True
+            self.fault = self._batch.failure
+        return self.fault
+
+
 async def publish_all(
     channel: Channel, exchange: str, messages: Sequence[Outgoing], seconds: float
 ) -> list[BaseException | None]:
@@ -37,21 +91,26 @@ async def publish_all(
     """
     loop = asyncio.get_running_loop()
     deadline = loop.time() + seconds
-    async with asyncio.timeout_at(deadline), channel.lock:
-        waiting = await _send(channel, exchange, messages)
+    batch = _Batch(channel, len(messages))
     try:
-        await asyncio.wait(waiting.values(), timeout=max(0.0, deadline - loop.time()))
+        async with asyncio.timeout_at(deadline), channel.lock:
+            waiting = await _send(channel, exchange, messages, batch)
+        try:
+            await asyncio.wait({batch.over}, timeout=max(0.0, deadline - loop.time()))
+        finally:
+            _forget(channel, messages, waiting)
+        return [confirm.give_up() for confirm in waiting.values()]
     finally:
-        _forget(channel, messages, waiting)
-    return [_fault(confirmation) for confirmation in waiting.values()]
+        batch.over.cancel()
 
 
-async def _send(channel: Channel, exchange: str, messages: Sequence[Outgoing]) -> dict[int, asyncio.Future[object]]:
+async def _send(channel: Channel, exchange: str, messages: Sequence[Outgoing], batch: _Batch) -> dict[int, _Confirm]:
     payload = b"".join(part for message in messages for part in _frames(channel, exchange, message))
     first = channel.delivery_tag
-    waiting: dict[int, asyncio.Future[object]] = {}
+    confirmations = cast(dict[int, Any], channel.confirmations)
+    waiting: dict[int, _Confirm] = {}
     for tag, message in enumerate(messages, start=first + 1):
-        waiting[tag] = channel.confirmations[tag] = channel.create_future()
+        waiting[tag] = confirmations[tag] = _Confirm(batch)
         channel.message_id_delivery_tag[str(message.properties.message_id)] = tag  # by which a returned one is known
     channel.delivery_tag += len(messages)
     try:
@@ -60,9 +119,8 @@ async def _send(channel: Channel, exchange: str, messages: Sequence[Outgoing]) -
         # The broker has seen none of them: the numbers are used again.
         channel.delivery_tag = first
         _forget(channel, messages, waiting)
-        for tag, confirmation in waiting.items():
-            channel.confirmations.pop(tag, None)
-            confirmation.cancel()
+        for tag in waiting:
+            confirmations.pop(tag, None)
         raise
     return waiting
 
@@ -92,12 +150,3 @@ def _publish_frame(number: int, exchange: str, routing_key: str, mandatory: bool
     """Few events and few channels: each frame is made once."""
     publish = commands.Basic.Publish(exchange=exchange, routing_key=routing_key, mandatory=mandatory)
     return frame.marshal(publish, number)
-
-
-def _fault(confirmation: asyncio.Future[object]) -> BaseException | None:
-    if not confirmation.done():
-        confirmation.cancel()
-        return TimeoutError()
-    if confirmation.cancelled():
-        return asyncio.CancelledError()
-    return confirmation.exception()

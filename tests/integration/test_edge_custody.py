@@ -161,8 +161,9 @@ async def test_a_refusal_found_by_an_edge_that_lost_its_lease_is_left_to_the_one
 async def test_a_refused_message_that_another_edge_has_by_now_keeps_its_body(edges):
     edge = edges()
     await edge.start(["commit"])
-    await edge.edge.spool.accept(message())
-    await edge.edge.spool.accept(message())
+    large = b"x\r\n" * 8000  # which lies apart from the message
+    await edge.edge.spool.accept(message(body=large))
+    await edge.edge.spool.accept(message(body=large))
     taken, untouched = await edge.documents()
     claimed = datetime.now(UTC) + timedelta(minutes=9)
     await edge.raw(Collections.MESSAGES).update_one(
@@ -170,7 +171,7 @@ async def test_a_refused_message_that_another_edge_has_by_now_keeps_its_body(edg
     )
     for document in (taken, untouched):
         terms = Terms(document["received_at"], Lease("x", document["lease_until"]), timedelta(days=5))
-        [entry] = split(message(), terms)
+        [entry] = split(message(body=large), terms)
         entry.document["_id"] = document["_id"]
         await edge.edge.spool._remove([entry])
     assert [one["_id"] for one in await edge.documents()] == [taken["_id"]]

@@ -45,10 +45,15 @@ async def test_a_message_is_with_a_majority_when_the_spool_returns(edges):
     bodies = edge.raw(Collections.BODIES).with_options(read_concern=ReadConcern("majority"))
 
     async def accept(number):
-        ids = await edge.edge.spool.accept(message(body=b"Subject: %d\r\n\r\n" % number))
+        body = b"Subject: %d\r\n\r\n" % number + b"x\r\n" * (
+            8000 * (number % 2)
+        )  # every second one too large to lie with it
+        ids = await edge.edge.spool.accept(message(body=body))
         [message_id] = ids.message_ids
-        assert await majority.find_one({"_id": message_id})
-        assert (await bodies.find_one({"_id": message_id}))["data"] == b"Subject: %d\r\n\r\n" % number
+        stored = await majority.find_one({"_id": message_id})
+        apart = await bodies.find_one({"_id": message_id})
+        assert (apart["data"] if number % 2 else stored["content"]) == body
+        assert (apart is None) == ("content" in stored)
 
     await asyncio.gather(*(accept(number) for number in range(200)))
 
@@ -250,7 +255,7 @@ async def test_events_wait_while_the_broker_is_away_and_mail_flows(edges, hop):
 async def test_bodies_without_a_message_are_swept_once_they_are_old(edges):
     edge = edges()
     await edge.start(["commit"])
-    await edge.edge.spool.accept(message())
+    await edge.edge.spool.accept(message(body=b"x\r\n" * 8000))
     old = "msg_" + "0" * 32
     await edge.raw(Collections.BODIES).insert_one({"_id": old, "customer_id": CUSTOMER, "data": b"x"})
     assert await edge.edge.bodies.sweep() == 1

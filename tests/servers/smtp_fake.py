@@ -189,6 +189,9 @@ class _Session:
         return True
 
     async def _data(self) -> bool:
+        if not self.recipients and "DATA" not in self.hop.replies:
+            await self._write("503 5.5.1 no valid recipients")
+            return True
         if not await self._reply("DATA", "354 go on"):
             return False
         if not self.hop.replies.get("DATA", "354").startswith("354"):

@@ -45,7 +45,7 @@ class TlsResultStore:
     async def _write(self, updates: list[UpdateOne]) -> list[UpdateOne]:
         """Those that must be made again: another edge inserted their documents a moment before."""
         try:
-            await self._mongo.raw(Collections.TLS_RESULTS).bulk_write(updates, ordered=False)
+            await self._mongo.direct(Collections.TLS_RESULTS).bulk_write(updates, ordered=False)
         except BulkWriteError as error:
             faults = (error.details or {}).get("writeErrors", ())
             if not faults or any(fault["code"] != _DUPLICATE for fault in faults):

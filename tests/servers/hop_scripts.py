@@ -12,7 +12,11 @@ from typing import Final
 
 _USUAL: Final = {
     "greeting": [b"220 hop.test ESMTP\r\n", b"220-hop.test\r\n220 ready\r\n", b"220\r\n"],
-    "hello": [b"250-hop.test\r\n250-SIZE 1000000\r\n250-8BITMIME\r\n250-SMTPUTF8\r\n250 DSN\r\n", b"250 hop.test\r\n"],
+    "hello": [
+        b"250-hop.test\r\n250-SIZE 1000000\r\n250-8BITMIME\r\n250-SMTPUTF8\r\n250 DSN\r\n",
+        b"250 hop.test\r\n",
+        b"250-hop.test\r\n250-PIPELINING\r\n250 8BITMIME\r\n",
+    ],
     "mail": [b"250 2.1.0 ok\r\n", b"250\r\n", b"250-2.1.0 first\r\n250 2.1.0 last\r\n"],
     "rcpt": [b"250 2.1.5 ok\r\n", b"251 will forward\r\n", b"250 \xff\xfe\r\n"],
     "data": [b"354 go on\r\n", b"354\r\n"],

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 
 from postern_edge.adapters.smtp import Connection, Unusable
-from postern_edge.rules.classify import Answer, Stage
+from postern_edge.rules.classify import Answer, Stage, answer
 from postern_edge.rules.tls_policy import TlsUsed
 
 UTF8_NOT_CARRIED = "5.6.7 the mail server does not take international addresses"  # RFC 6531 3.2, RFC 5248 2.4
@@ -128,7 +128,7 @@ async def _data(connection: Connection, parcel: Parcel, ready: Answer) -> Answer
     if ready.code != 354:
         if ready.code // 100 not in {4, 5}:
             connection.close()  # out of step
-            return Answer(Stage.DATA, 0, f"unexpected reply: {ready}")
+            return answer(Stage.DATA, 0, f"unexpected reply: {ready}")
         await _reset(connection)
         return ready
     try:

@@ -200,6 +200,18 @@ async def test_a_policy_that_cannot_be_stored_holds_in_this_edge(world):
 
 
 @pytest.mark.spec("R11")
+async def test_a_delivery_does_not_wait_for_ever_for_its_turn_to_fetch_nor_goes_without(world, monkeypatch):
+    monkeypatch.setattr("postern_edge.tls_out.sts.WAIT_SECONDS", 0.05)
+    world.gate.clear()
+    with pytest.raises(Temporary):
+        await world.mode()
+    world.gate.set()
+    await world.rest()
+    assert await world.mode() == "enforce"
+    assert world.fetches == 1
+
+
+@pytest.mark.spec("R11")
 async def test_closing_gives_up_what_is_being_fetched(world):
     world.gate.clear()
     waiting = asyncio.create_task(world.edge.of("a.test"))

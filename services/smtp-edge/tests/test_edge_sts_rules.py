@@ -61,7 +61,9 @@ def test_a_policy_is_read_with_its_hosts_in_lower_case():
 @pytest.mark.spec("R11")
 def test_unknown_fields_are_passed_over_and_of_repeated_ones_the_first_counts():
     text = GOOD.replace("mode: enforce", "mode: testing\r\nmode: enforce\r\nnew_field: something, else")
-    assert parse_policy(text).mode == "testing"
+    policy = parse_policy(text)
+    assert policy.mode == "testing"
+    assert not any("new_field" in line for line in policy.lines)
 
 
 @pytest.mark.spec("R11")

@@ -11,6 +11,7 @@ from postern_common.mta_sts import MAX_MAX_AGE, Mode, is_sts_record, record_id
 MOST_PATTERNS: Final = 100
 FRESH: Final = timedelta(days=1)  # a kept policy is fetched again each day, long before it ends (RFC 8461 3.3)
 
+_FIELDS: Final = frozenset({"version", "mode", "mx", "max_age"})
 _LINE: Final = re.compile(r"([A-Za-z0-9][A-Za-z0-9_.-]{0,31}):[ \t]*(.*?)[ \t]*")
 _PATTERN: Final = re.compile(r"(?:\*\.)?(?:(?!-)[a-z0-9-]{1,63}(?<!-)\.)*(?!-)[a-z0-9-]{1,63}(?<!-)")
 _SECONDS: Final = re.compile(r"[0-9]{1,10}")
@@ -22,7 +23,7 @@ class Malformed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class StsPolicy:
-    """A domain's policy. `mx` in lower case; `lines` are the text as it was served, without empty lines."""
+    """A domain's policy. `mx` in lower case; `lines` are those of its text that count, as they were served."""
 
     mode: Mode
     mx: tuple[str, ...]
@@ -75,11 +76,15 @@ def parse_policy(text: str) -> StsPolicy:
     """
     fields: dict[str, str] = {}
     patterns: list[str] = []
-    lines = [line for line in (line.removesuffix("\r") for line in text.split("\n")) if line.strip(" \t")]
-    for number, line in enumerate(lines, 1):
+    lines: list[str] = []
+    for number, line in enumerate((line.removesuffix("\r") for line in text.split("\n")), 1):
+        if not line.strip(" \t"):
+            continue
         match = _LINE.fullmatch(line)
         if match is None:
             raise Malformed(f"line {number} is no field")
+        if match[1] in _FIELDS:
+            lines.append(line)
         if match[1] == "mx":
             patterns.append(_pattern(match[2], number))
         else:

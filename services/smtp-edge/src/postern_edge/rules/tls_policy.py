@@ -13,6 +13,7 @@ from postern_common.tls_result_documents import PolicyType, ResultType
 from postern_edge.rules.dane import Tlsa, needs_names, usable
 from postern_edge.rules.mta_sts import StsPolicy
 
+MOST_TOLD: Final = 30  # TLSA records of a server that reports tell
 PolicyName = Literal["opportunistic", "required", "encrypt", "dane", "mta-sts"]
 TlsMode = Literal["opportunistic", "required"]
 
@@ -77,7 +78,8 @@ class TlsaFound:
     @property
     def lines(self) -> tuple[str, ...]:
         """As text, for reports."""
-        return tuple(f"_{self.port}._tcp.{self.base}. IN TLSA {record}" for record in sorted(self.records))
+        told = sorted(self.records)[:MOST_TOLD]
+        return tuple(f"_{self.port}._tcp.{self.base}. IN TLSA {record}" for record in told)
 
 
 @dataclass(frozen=True, slots=True)

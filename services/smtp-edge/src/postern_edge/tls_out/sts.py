@@ -27,7 +27,8 @@ from postern_edge.rules.tls_policy import TlsFault
 LOOKED_UP_SECONDS: Final = 300.0  # how long what is stored of a domain is not looked at again
 RETRY_SECONDS: Final = 300.0  # the least pause after a fetch that failed (RFC 8461 3.3)
 KNOWN_DOMAINS: Final = 10_000
-MOST_FETCHES: Final = 20  # at one time
+MOST_FETCHES: Final = 100  # at one time
+WAIT_SECONDS: Final = 75.0  # of one delivery for a first fetch, which takes 60 at most once its turn has come
 SILENT_SECONDS: Final = 60.0  # how long a record that could not be looked up is not asked for again
 
 log = structlog.get_logger(__name__)
@@ -94,8 +95,8 @@ class StsPolicies:
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def of(self, domain: str) -> Found:
-        """The policy of a domain (an A-label in lower case). Raises `Temporary` while the database is away: then
-        nobody can tell whether one is in force.
+        """The policy of a domain (an A-label in lower case). Raises `Temporary` while nobody can tell: the database is
+        away, or too many other first fetches are under way.
         """
         known = self._known_of(domain)
         announced = await self._announced(domain, known)
@@ -108,8 +109,8 @@ class StsPolicies:
         if announced is None:
             return Found()
         fetching = self._fetching(domain, known, announced)
-        if fetching is not None:
-            await asyncio.wait({fetching})
+        if fetching is not None and not (await asyncio.wait({fetching}, timeout=WAIT_SECONDS))[0]:
+            raise Temporary("the domain's MTA-STS policy waits to be fetched")
         kept = known.in_force(self._now())
         return Found(fault=known.fault) if kept is None else Found(kept.policy)
 

@@ -33,6 +33,7 @@ async def mongo(mongo_uri, database):
     client = connect(mongo_uri, database)
     await client.ensure_indexes()
     yield client
+    await client.close_direct()
     client.close()
 
 
@@ -41,7 +42,7 @@ def counts(mongo):
 
 
 async def stored(mongo, **query):
-    return await mongo.raw(Collections.TLS_RESULTS).find(query).sort("_id", 1).to_list(None)
+    return await mongo.db[Collections.TLS_RESULTS.value].find(query).sort("_id", 1).to_list(None)
 
 
 @pytest.mark.spec("R11")
@@ -99,7 +100,7 @@ async def test_what_is_counted_while_the_database_is_away_is_written_when_it_is_
 @pytest.mark.spec("R11")
 async def test_old_results_and_ended_policies_are_removed_by_the_database(mongo):
     for name in (Collections.TLS_RESULTS, Collections.STS_POLICIES):
-        indexes = await mongo.raw(name).index_information()
+        indexes = await mongo.db[name.value].index_information()
         assert indexes["expires_at_1"]["expireAfterSeconds"] == 0
 
 

@@ -17,6 +17,7 @@ pytestmark = [pytest.mark.spec("R3"), pytest.mark.spec("R4")]
 
 PART = 10_000
 PARTS = 3
+AT_A_TIME = 40
 TIMEOUTS = Timeouts(0.3, 0.3, 0.3, 0.3)
 BODY = b"Subject: x\r\n\r\nbody\r\n"
 ANN, BOB = Addressee("ann@hop.test"), Addressee("bob@hop.test")
@@ -44,27 +45,30 @@ def check(script: HopScript, answers: list[Answer]) -> bool:
         assert len(given.text) <= LONGEST_REPLY
         assert not {unicodedata.category(char) for char in given.text} & {"Cc", "Cs", "Zl", "Zp"}
     delivered = any(outcome(given) is Outcome.DELIVERED for given in answers)
-    if delivered:
+    # A second reply to DATA that comes while the message is on its way cannot be told from the one to its end.
+    late = len(script.pieces["data"]) > 1 and script.reply("data").count(b"\n") > 1
+    if delivered and not late:
         assert script.whole, "delivered, and the server never had it whole"
-        # A second reply to DATA that comes while the message is on its way cannot be told from the one to its end.
-        late = len(script.pieces["data"]) > 1 and script.reply("data").count(b"\n") > 1
-        assert late or script.reply("end").startswith(b"2"), f"delivered on {script.reply('end')!r}"
+        assert script.reply("end").startswith(b"2"), f"delivered on {script.reply('end')!r}"
     bounced = [given for given in answers if outcome(given) is Outcome.BOUNCED]
     assert all(any(b"5" in script.reply(stage) for stage in script.said) for _ in bounced), "bounced on no refusal"
     return delivered
 
 
 async def attempt_all(first: int, count: int) -> int:
-    """How many of these attempts delivered."""
-    delivered = 0
-    for seed in range(first, first + count):
-        script = hop_script(seed)
-        try:
-            delivered += check(script, await attempt(script))
-        except Exception as error:
-            shown = {stage: script.reply(stage)[:200] for stage in script.pieces}
-            raise AssertionError(f"next hop {seed}: {error!r}\n{shown}") from error
-    return delivered
+    """How many of these attempts delivered; many at a time, since most of them wait for a timeout."""
+    room = asyncio.Semaphore(AT_A_TIME)
+
+    async def one(seed: int) -> bool:
+        async with room:
+            script = hop_script(seed)
+            try:
+                return check(script, await attempt(script))
+            except Exception as error:
+                shown = {stage: script.reply(stage)[:200] for stage in script.pieces}
+                raise AssertionError(f"next hop {seed}: {error!r}\n{shown}") from error
+
+    return sum(await asyncio.gather(*(one(seed) for seed in range(first, first + count))))
 
 
 async def test_hundreds_of_odd_next_hops_are_borne():

@@ -66,12 +66,12 @@ def connections(stack):
 
 
 def reached_anew(stack, before):
-    """Whether each edge has another connection than `before`, and says that it has one."""
+    """Whether an edge has another connection than `before`, and each says that it has one."""
     for name in ("edge", "edge2"):
         text = httpx2.get(f"{stack.ops_url(name)}/readyz?verbose", trust_env=False, timeout=5).text
         if "broker: ok" not in text.splitlines():
             return False
-    return all(now > then for now, then in zip(connections(stack), before, strict=True))
+    return any(now > then for now, then in zip(connections(stack), before, strict=True))
 
 
 def read_events(cluster):
@@ -103,8 +103,7 @@ def test_every_event_arrives_though_nodes_of_the_broker_are_lost(cluster, two_ed
         load.start()
         for number, fault in enumerate(faults, start=1):
             load.wait_for(count * number // (len(faults) + 1))
-            # Everybody is connected to the first, until that is lost; then to the second, until that is lost.
-            victim = cluster.nodes[(number - 1) % 2]
+            victim = cluster.busiest()
             eventually(cluster.are_queues_on_disk, timeout=15)
             before, began = connections(stack), time.monotonic()
             with lost(victim, fault):

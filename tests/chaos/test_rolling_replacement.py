@@ -16,13 +16,15 @@ SETTINGS = {
     "POSTERN_EDGE_PROXY_NETWORKS": "127.0.0.0/8",
     "POSTERN_DRAIN_NOTICE_SECONDS": str(NOTICE_SECONDS),
 }
-# The balancer asks each edge's operations port whether it is ready, and gives it no new connection where it is not.
+# The balancer asks each edge's operations port whether it is ready, and gives it no new connection where it is not. On a
+# busy machine an answer takes longer than the pause between two questions, which is its time by default.
 CONFIG = """
 defaults
     mode tcp
     timeout connect 5s
     timeout client 60s
     timeout server 60s
+    timeout check 3s
 listen mail
     bind 127.0.0.1:{port}
     balance roundrobin

@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import quote, urlsplit, urlunsplit
 
 import httpx2
+import psutil
 
 from postern_local.files import write_private
 from postern_local.keys import Keys
@@ -60,7 +61,7 @@ class Node(RabbitMQ):
 class RabbitCluster:
     """`start`, `close`; `url` is the balancer's; `nodes` are units to kill and start.
 
-    The balancer gives every connection to the first node that answers, so that it is known which one to kill.
+    The balancer gives every connection to the first node that answers, so that most are lost with one node.
     """
 
     def __init__(self, directory: Path, processes: Processes, keys: Keys) -> None:
@@ -129,6 +130,17 @@ class RabbitCluster:
             for queue in self.ask("/api/queues")
             if queue["type"] == "quorum"
         }
+
+    def busiest(self) -> Unit:
+        """The node with the most clients."""
+        return max(self.nodes, key=self._clients)
+
+    def _clients(self, unit: Unit) -> int:
+        part = unit.part
+        assert isinstance(part, Node)
+        assert unit.child is not None
+        open_ones = psutil.Process(unit.child.pid).net_connections("tcp")
+        return sum(one.status == psutil.CONN_ESTABLISHED and one.laddr.port == part.port for one in open_ones)
 
     def are_queues_on_disk(self) -> bool:
         """Whether a crash loses no queue now; see `RabbitMQ.queues_not_on_disk`."""

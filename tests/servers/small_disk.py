@@ -1,5 +1,6 @@
 """A file system of its own size for one server, to be filled by a test and freed again: needs root, for `mount`."""
 
+import errno
 import os
 import subprocess
 import threading
@@ -10,6 +11,7 @@ from pathlib import Path
 from postern_local.unit import Unit
 
 RESTART_SECONDS = 1.0
+PIECE = 1 << 20
 
 
 class SmallDisk:
@@ -22,12 +24,22 @@ class SmallDisk:
         subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", str(directory)], check=True)
 
     def fill(self, but: int = 0) -> int:
-        """Take all that is free `but` so many bytes; how many that was."""
-        state = os.statvfs(self.directory)
-        left = state.f_bavail * state.f_frsize - but
+        """Take all that is free `but` so many bytes, while others write too; how many that was."""
+        taken = 0
         with self._ballast.open("wb") as file:
-            os.posix_fallocate(file.fileno(), 0, left)
-        return left
+            while (left := self._left() - but) > 0:
+                try:
+                    os.posix_fallocate(file.fileno(), taken, min(left, PIECE))
+                except OSError as error:
+                    if error.errno != errno.ENOSPC:
+                        raise
+                    break
+                taken += min(left, PIECE)
+        return taken
+
+    def _left(self) -> int:
+        state = os.statvfs(self.directory)
+        return state.f_bavail * state.f_frsize
 
     def free(self) -> None:
         """Make room again."""

@@ -1,6 +1,7 @@
 """Policies of MTA-STS as senders read them, and the records around them as their owners write them."""
 
 import re
+import time
 
 import pytest
 from hypothesis import example, given
@@ -149,6 +150,14 @@ def test_the_record_that_asks_for_reports_is_read_strictly(texts, found):
 def test_no_record_makes_us_send_to_many_places():
     many = ",".join(f"mailto:a{number}@acme.test" for number in range(50))
     assert len(report_destinations([f"v=TLSRPTv1; rua={many}"])) == MAX_DESTINATIONS
+
+
+@pytest.mark.spec("R11")
+def test_a_record_made_to_be_hard_to_read_is_read_at_once():
+    began = time.perf_counter()
+    assert report_destinations([f"v=TLSRPTv1; rua={'a,' * 26} b c"]) == ()
+    assert report_destinations([f"v=TLSRPTv1; rua={'a,' * 20_000} b c"]) == ()
+    assert time.perf_counter() - began < 2
 
 
 @pytest.mark.spec("R11")

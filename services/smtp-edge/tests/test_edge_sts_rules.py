@@ -1,12 +1,13 @@
 """MTA-STS by the rules: the record, the policy's text, its hosts, its age (RFC 8461)."""
 
+import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from postern_common.mta_sts import MAX_MAX_AGE, Policy
+from postern_common.mta_sts import LARGEST_POLICY, MAX_MAX_AGE, Policy
 from postern_edge.rules.mta_sts import KeptPolicy, Malformed, StsPolicy, announced_id, parse_policy
 
 NOW = datetime(2026, 11, 28, 12, tzinfo=UTC)
@@ -98,6 +99,21 @@ def test_the_mode_none_needs_no_hosts():
 def test_what_is_no_policy_is_refused(old, new):
     with pytest.raises(Malformed):
         parse_policy(GOOD.replace(old, new))
+
+
+@pytest.mark.spec("R11")
+@pytest.mark.parametrize("field", ["mx: mx1.example.com", "later: x"])
+def test_the_longest_line_made_to_be_hard_to_read_is_read_at_once(field):
+    began = time.perf_counter()
+    with pytest.raises(Malformed):
+        parse_policy(f"version: STSv1\nmode: none\n{field}{' ' * (LARGEST_POLICY - 100)}x")
+    assert time.perf_counter() - began < 2
+
+
+@pytest.mark.spec("R11")
+def test_what_counts_for_nothing_is_not_kept_of_a_policy():
+    policy = parse_policy(GOOD + "mode: testing\r\n" * 4000 + "later: 1\r\n")
+    assert policy.lines == tuple(GOOD.splitlines())
 
 
 @pytest.mark.spec("R11")

@@ -37,7 +37,8 @@ NULL_MX: Final = "."
 _NAME: Final = r"[A-Za-z0-9][A-Za-z0-9_.-]{0,31}"
 _VALUE: Final = r"[!-:<>-~]+"
 _FIELD: Final = re.compile(rf"({_NAME})=({_VALUE})")
-_RUA: Final = re.compile(r"rua=([!-:<-~]+(?:[ \t]*,[ \t]*[!-:<-~]+)*)")
+_URI: Final = r"[!-+\--:<-~]+"  # no comma within one, so that there is one way to read a list, however long it is
+_RUA: Final = re.compile(rf"rua=({_URI}(?:[ \t]*,[ \t]*{_URI})*)")
 _STS_VERSION: Final = "v=STSv1"
 _TLSRPT_VERSION: Final = "v=TLSRPTv1"
 _ID: Final = re.compile(r"[A-Za-z0-9]{1,32}")

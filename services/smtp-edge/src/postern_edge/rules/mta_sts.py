@@ -12,7 +12,7 @@ MOST_PATTERNS: Final = 100
 FRESH: Final = timedelta(days=1)  # a kept policy is fetched again each day, long before it ends (RFC 8461 3.3)
 
 _FIELDS: Final = frozenset({"version", "mode", "mx", "max_age"})
-_LINE: Final = re.compile(r"([A-Za-z0-9][A-Za-z0-9_.-]{0,31}):[ \t]*(.*?)[ \t]*")
+_LINE: Final = re.compile(r"([A-Za-z0-9][A-Za-z0-9_.-]{0,31}):(.*)")
 _PATTERN: Final = re.compile(r"(?:\*\.)?(?:(?!-)[a-z0-9-]{1,63}(?<!-)\.)*(?!-)[a-z0-9-]{1,63}(?<!-)")
 _SECONDS: Final = re.compile(r"[0-9]{1,10}")
 
@@ -83,12 +83,13 @@ def parse_policy(text: str) -> StsPolicy:
         match = _LINE.fullmatch(line)
         if match is None:
             raise Malformed(f"line {number} is no field")
-        if match[1] in _FIELDS:
+        value = match[2].strip(" \t")
+        if match[1] in _FIELDS and match[1] not in fields:
             lines.append(line)
         if match[1] == "mx":
-            patterns.append(_pattern(match[2], number))
+            patterns.append(_pattern(value, number))
         else:
-            fields.setdefault(match[1], match[2])
+            fields.setdefault(match[1], value)
     if fields.get("version") != "STSv1":
         raise Malformed("the version is not STSv1")
     mode = _mode(fields.get("mode"))

@@ -161,7 +161,7 @@ async def test_a_refusal_found_by_an_edge_that_lost_its_lease_is_left_to_the_one
 async def test_a_refused_message_that_another_edge_has_by_now_keeps_its_body(edges):
     edge = edges()
     await edge.start(["commit"])
-    large = b"x\r\n" * 8000  # which lies apart from the message
+    large = b"x\r\n" * 30_000  # which lies apart from the message
     await edge.edge.spool.accept(message(body=large))
     await edge.edge.spool.accept(message(body=large))
     taken, untouched = await edge.documents()

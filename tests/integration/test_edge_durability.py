@@ -45,9 +45,8 @@ async def test_a_message_is_with_a_majority_when_the_spool_returns(edges):
     bodies = edge.raw(Collections.BODIES).with_options(read_concern=ReadConcern("majority"))
 
     async def accept(number):
-        body = b"Subject: %d\r\n\r\n" % number + b"x\r\n" * (
-            8000 * (number % 2)
-        )  # every second one too large to lie with it
+        large = b"x\r\n" * 30_000  # which lies apart from its message
+        body = b"Subject: %d\r\n\r\n" % number + (large if number % 2 else b"")
         ids = await edge.edge.spool.accept(message(body=body))
         [message_id] = ids.message_ids
         stored = await majority.find_one({"_id": message_id})
@@ -255,7 +254,7 @@ async def test_events_wait_while_the_broker_is_away_and_mail_flows(edges, hop):
 async def test_bodies_without_a_message_are_swept_once_they_are_old(edges):
     edge = edges()
     await edge.start(["commit"])
-    await edge.edge.spool.accept(message(body=b"x\r\n" * 8000))
+    await edge.edge.spool.accept(message(body=b"x\r\n" * 30_000))
     old = "msg_" + "0" * 32
     await edge.raw(Collections.BODIES).insert_one({"_id": old, "customer_id": CUSTOMER, "data": b"x"})
     assert await edge.edge.bodies.sweep() == 1

@@ -61,18 +61,6 @@ SOCKET_MS: Final = 30_000
 # operations under way fail then, so the socket's own timeout only bounds a server that lives but does not answer.
 HEARTBEAT_MS: Final = 2_000
 WAIT_FOR_CONNECTION_MS: Final = 5_000
-_CLIENT_OPTIONS: Final[dict[str, Any]] = {
-    "serverSelectionTimeoutMS": SELECT_SERVER_MS,
-    "connectTimeoutMS": SELECT_SERVER_MS,
-    "socketTimeoutMS": SOCKET_MS,
-    "waitQueueTimeoutMS": WAIT_FOR_CONNECTION_MS,
-    "heartbeatFrequencyMS": HEARTBEAT_MS,
-    "w": "majority",
-    "journal": True,
-    "readConcernLevel": "majority",
-    "retryWrites": True,
-    "retryReads": True,
-}
 _RETRYABLE_CODES: Final = frozenset(
     {6, 7, 89, 91, 112, 189, 244, 246, 251, 262, 9001, 10107, 11600, 11602, 13435, 13436}
 )
@@ -269,7 +257,7 @@ class Mongo:
     ) -> Self:
         """Make a client. Nothing is asked of the server yet."""
         uri = settings.mongodb_uri.get_secret_value()
-        own = {**_CLIENT_OPTIONS, "appname": application, "maxPoolSize": pool_size}
+        own = {**_client_options(), "appname": application, "maxPoolSize": pool_size}
         return cls(AsyncIOMotorClient(uri, **own), AsyncMongoClient(uri, **own), settings.mongodb_database, clock)
 
     def close(self) -> None:
@@ -353,6 +341,21 @@ class Mongo:
                 log.warning("database_awaited", reason=error.reason, pause_seconds=pause)
             await asyncio.sleep(pause * random.uniform(0.75, 1.25))
             pause = min(pause * 2, 10.0)
+
+
+def _client_options() -> dict[str, Any]:
+    return {
+        "serverSelectionTimeoutMS": SELECT_SERVER_MS,
+        "connectTimeoutMS": SELECT_SERVER_MS,
+        "socketTimeoutMS": SOCKET_MS,
+        "waitQueueTimeoutMS": WAIT_FOR_CONNECTION_MS,
+        "heartbeatFrequencyMS": HEARTBEAT_MS,
+        "w": "majority",
+        "journal": True,
+        "readConcernLevel": "majority",
+        "retryWrites": True,
+        "retryReads": True,
+    }
 
 
 async def _run_once(session: Session, work: Callable[[Session], Awaitable[T]], deadline: float) -> T:

@@ -16,7 +16,7 @@ SERVICE: Final = "smtp-edge"
 PUBLISH_GRACE: Final = timedelta(seconds=60)  # how long the accepting process has before a sweeper publishes its event
 Document = dict[str, Any]
 BodyPlace = Literal["message", "bodies", "gridfs"]
-EMBEDDED_BYTES: Final = 16 * 1024  # above it, each change of the message costs more than a second document saves
+EMBEDDED_BYTES: Final = 80 * 1024  # above it, each change of the message costs more than a second document saves
 
 
 @dataclass(frozen=True, slots=True)

@@ -353,8 +353,6 @@ def _client_options() -> dict[str, Any]:
         "w": "majority",
         "journal": True,
         "readConcernLevel": "majority",
-        "retryWrites": True,
-        "retryReads": True,
     }
 
 

@@ -1,5 +1,6 @@
 """TLSA records: which count, what they match, which certificates a server may show (RFC 6698, RFC 7671, RFC 7672)."""
 
+import time
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256, sha512
 
@@ -35,8 +36,9 @@ class Signer:
         ends=NOW + LONG,
         serves=True,
         dns=None,
+        key=None,
     ):
-        self.key = ec.generate_private_key(ec.SECP256R1())
+        self.key = key or ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         builder = (
             x509.CertificateBuilder()
@@ -234,3 +236,24 @@ def test_who_may_not_issue_is_no_authority(root):
 def test_the_servers_own_certificate_is_no_anchor_for_itself():
     own = Signer("mx.signed.test")
     assert fault_of([own], [tlsa(own, 2)]) == ("certificate-not-trusted", "dane-no-match")
+
+
+@pytest.mark.spec("R11")
+def test_one_anchor_among_others_is_enough(root, middle, leaf):
+    impostor, old = Signer("Middle", is_ca=True), Signer("Old", is_ca=True, begins=NOW - 2 * LONG, ends=NOW - LONG)
+    broken = Tlsa(2, 0, 0, b"no certificate")
+    records = [broken, *(tlsa(one, 2, 0, 0) for one in (impostor, old, root))]
+    assert fault_of([leaf, impostor, middle], records) is None
+    assert fault_of([leaf, middle], [broken]) == ("certificate-not-trusted", "dane-no-match")
+
+
+@pytest.mark.spec("R11")
+def test_certificates_and_records_made_to_be_hard_to_judge_are_judged_at_once():
+    key = ec.generate_private_key(ec.SECP256R1())
+    first, second = Signer("First", is_ca=True, key=key), Signer("Second", is_ca=True, key=key)
+    knots = [Signer(name, issuer, is_ca=True, key=key) for name, issuer in (("First", second), ("Second", first)) * 9]
+    records = [tlsa(Signer(f"Anchor {number}", is_ca=True), 2, 0, 0) for number in range(150)]
+    began = time.perf_counter()
+    fault = fault_of([Signer("mx.signed.test", first), *knots], records)
+    assert fault == ("certificate-not-trusted", "dane-no-path-to-anchor")
+    assert time.perf_counter() - began < 2

@@ -62,26 +62,11 @@ def check_dane(sent: Sequence[bytes], records: Sequence[Tlsa], names: Sequence[s
     if names_the_server(records, leaf):
         return
     issuers = [one for one in map(_certificate, sent[1:]) if one is not None]
-    trusted = anchors(records, issuers)
+    trusted = [one.der for one in map(_certificate, anchors(records, issuers)) if one is not None]
     if not trusted:
         raise NotVouchedFor(NO_MATCH)
-    fault = NO_PATH
-    for anchor in trusted:
-        try:
-            presented = _path_names(leaf, issuers, anchor, now)
-        except _NoPath as error:
-            fault = error.fault
-            continue
-        if is_named(presented, names):
-            return
-        fault = MISNAMED
-    raise NotVouchedFor(fault)
-
-
-class _NoPath(Exception):
-    def __init__(self, fault: TlsFault) -> None:
-        super().__init__(fault.reason_code)
-        self.fault = fault
+    if not is_named(_path_names(leaf, issuers, trusted, now), names):
+        raise NotVouchedFor(MISNAMED)
 
 
 def _certificate(der: bytes) -> Certificate | None:
@@ -93,12 +78,17 @@ def _certificate(der: bytes) -> Certificate | None:
     return Certificate(der, key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo))
 
 
-def _path_names(leaf: Certificate, issuers: Sequence[Certificate], anchor: bytes, now: datetime) -> list[str]:
-    """The DNS names of a server whose certificate leads to the anchor; raises `_NoPath`."""
+def _path_names(
+    leaf: Certificate, issuers: Sequence[Certificate], trusted: Sequence[bytes], now: datetime
+) -> list[str]:
+    """The DNS names of a server whose certificate leads to one of the anchors; raises `NotVouchedFor`.
+
+    One search for all anchors: the library bounds what a search may cost, however the certificates refer to each other.
+    """
     try:
         verifier = (
             PolicyBuilder()
-            .store(Store([x509.load_der_x509_certificate(anchor)]))
+            .store(Store([x509.load_der_x509_certificate(anchor) for anchor in trusted]))
             .time(now.astimezone(UTC))
             .max_chain_depth(LONGEST_PATH)
             .extension_policies(ca_policy=_AUTHORITY, ee_policy=_SERVER)
@@ -108,7 +98,7 @@ def _path_names(leaf: Certificate, issuers: Sequence[Certificate], anchor: bytes
             x509.load_der_x509_certificate(leaf.der), [x509.load_der_x509_certificate(one.der) for one in issuers]
         )
     except (verification.VerificationError, ValueError) as error:
-        raise _NoPath(EXPIRED if "not valid at validation time" in str(error) else NO_PATH) from error
+        raise NotVouchedFor(EXPIRED if "not valid at validation time" in str(error) else NO_PATH) from error
     return [name.value for name in found.subjects or () if isinstance(name, x509.DNSName)]
 
 

@@ -2,6 +2,8 @@
 
 Parts, each printed as soon as it is measured:
   mail       messages a second, taking and delivering, against the targets; who used the processors
+  latency    how long the 250 takes at half of the peak rate
+  memory     what an edge needs while 200 sessions send 25 MiB each at once
   directory  the synchronisation of directories
 """
 
@@ -12,10 +14,10 @@ from typing import Final
 
 from rich.console import Console
 
-from tests.bench import directory, mail
+from tests.bench import directory, latency, mail, memory
 from tests.bench.load import CASES
 from tests.bench.machine import describe_machine
-from tests.bench.peers import Peers
+from tests.bench.peers import Peers, Setting
 from tests.bench.usage import cores
 
 WIDTH: Final = 200  # where the output is no terminal
@@ -61,16 +63,33 @@ def _mail(console: Console, arguments: argparse.Namespace) -> None:
     cases = [case for case in CASES if arguments.only in case.name]
     chosen = mail.settings(arguments.edges, arguments.members, cores())
     with Peers(console, max(arguments.edges), arguments.members) as peers:
+        peers.add_haraka()
         rows = mail.measure(console, peers, cases, chosen, rounds=arguments.rounds, scale=arguments.scale)
     console.print(mail.rates(rows, arguments.rounds, peers.no_haraka))
     console.print(mail.processors(rows))
+
+
+def _latency(console: Console, arguments: argparse.Namespace) -> None:
+    setting = Setting(cores())
+    with Peers(console, setting.edges) as peers:
+        console.print(latency.table(latency.measure(console, peers, setting, arguments.scale), setting))
+
+
+def _memory(console: Console, arguments: argparse.Namespace) -> None:
+    with Peers(console) as peers:
+        console.print(memory.table(memory.measure(console, peers, arguments.scale)))
 
 
 def _directory(console: Console, arguments: argparse.Namespace) -> None:
     console.print(directory.table(directory.measure(console, arguments.scale)))
 
 
-PARTS: Final[Mapping[str, Callable[[Console, argparse.Namespace], None]]] = {"mail": _mail, "directory": _directory}
+PARTS: Final[Mapping[str, Callable[[Console, argparse.Namespace], None]]] = {
+    "mail": _mail,
+    "latency": _latency,
+    "memory": _memory,
+    "directory": _directory,
+}
 
 if __name__ == "__main__":
     sys.exit(main())

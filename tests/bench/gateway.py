@@ -10,6 +10,7 @@ from typing import Any, Final
 from pymongo import MongoClient
 
 from postern_common.documents import Collections
+from postern_edge.bodies.store import BUCKET
 from postern_local.ports import free_ports
 from postern_local.unit import Unit
 from tests.bench.load import Mode
@@ -117,6 +118,8 @@ class Gateway:
             database = client[self.stack.database]
             for name in (Collections.MESSAGES, Collections.BODIES):
                 database[name.value].delete_many({})
+            for kind in ("files", "chunks"):
+                database.drop_collection(f"{BUCKET}.{kind}")
 
     def _database(self) -> MongoClient[dict[str, Any]]:
         uri = self._farm.mongo_uri() if self._set is None else self._set.uri

@@ -52,10 +52,10 @@ class Sample:
 
 
 class Peers:
-    """All peers, started together. `no_haraka` says why Haraka is not among them, or is empty."""
+    """Postern and Postfix, started together, and Haraka with `add_haraka`."""
 
     def __init__(self, console: Console, most_edges: int = 1, members: Sequence[int] = (1,)) -> None:
-        console.print("starting mongod, RabbitMQ, the services, Postfix and Haraka ...")
+        console.print("starting mongod, RabbitMQ, the services and Postfix ...")
         self.directory = Path(tempfile.mkdtemp(prefix="postern-bench-"))
         self.directory.chmod(0o755)
         self._ending = ExitStack()
@@ -81,7 +81,6 @@ class Peers:
                 gateway.start()
             self.postfix.start()
             self._ending.callback(self.postfix.stop)
-            self._start_haraka()
         except BaseException:
             self._ending.close()
             raise
@@ -90,7 +89,8 @@ class Peers:
     def __exit__(self, *_: object) -> None:
         self._ending.close()
 
-    def _start_haraka(self) -> None:
+    def add_haraka(self) -> None:
+        """Start Haraka too, where it can be had; else `no_haraka` says why not."""
         try:
             script = install()
         except NotHere as reason:

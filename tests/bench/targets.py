@@ -33,3 +33,8 @@ def verdict(ratio: float, wanted: float | None) -> str:
     if wanted is None:
         return ""
     return "met" if ratio >= wanted else "missed"
+
+
+def verdict_below(value: float, limit: float) -> str:
+    """`met` where the value stays below the limit, else `missed`."""
+    return "met" if value < limit else "missed"

@@ -94,9 +94,14 @@ class Postfix:
         """Stop it."""
         self._command("postfix", "stop")
 
+    @property
+    def master_pid(self) -> int:
+        """The process that started all others, while it runs."""
+        return int((self._directory / "queue/pid/master.pid").read_text())
+
     def processor_seconds(self) -> float:
         """Processor time used so far by all of its processes, ended ones too."""
-        master = psutil.Process(int((self._directory / "queue/pid/master.pid").read_text()))
+        master = psutil.Process(self.master_pid)
         own = master.cpu_times()
         live = [_times(child) for child in master.children(recursive=True)]
         return float(own.user + own.system + own.children_user + own.children_system + sum(live))

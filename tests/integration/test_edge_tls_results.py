@@ -13,6 +13,7 @@ from postern_common.documents import Collections
 from postern_common.errors import Temporary
 from postern_common.tls_result_documents import MOST_FAILURES
 from postern_edge.rules.tls_policy import NO_STARTTLS, Reported
+from postern_edge.rules.tls_tally import document_id
 from postern_edge.tls_out.counts import TlsCounts
 from postern_edge.tls_out.store import TlsResultStore
 from postern_local.ports import free_ports
@@ -95,6 +96,20 @@ async def test_what_is_counted_while_the_database_is_away_is_written_when_it_is_
     await eventually_async(is_written, timeout=30)
     [found] = await stored(mongo)
     assert found["successes"] == 2
+
+
+@pytest.mark.spec("R11")
+async def test_a_result_that_the_database_refuses_stops_neither_the_edge_nor_the_others(mongo):
+    edge = counts(mongo)
+    broken, sound = Reported("a.test"), Reported("b.test")
+    key = document_id(("2026-11-28", broken))
+    await mongo.db[Collections.TLS_RESULTS.value].insert_one({"_id": key, "successes": "no number"})
+    for reported in (broken, sound):
+        edge.add(reported, None, "mx.a.test", ENDS)
+    await edge.flush()
+    await edge.flush()
+    [found] = await stored(mongo, policy_domain="b.test")
+    assert found["successes"] == 1
 
 
 @pytest.mark.spec("R11")

@@ -7,6 +7,7 @@ from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Final
 
+import structlog
 from pymongo import UpdateOne
 from pymongo.errors import BulkWriteError, PyMongoError
 
@@ -18,7 +19,8 @@ from postern_edge.rules.mta_sts import KeptPolicy, StsPolicy
 from postern_edge.rules.tls_tally import Key, Sum, details, document_id, policy_key
 
 _ATTEMPTS: Final = 3
-_DUPLICATE: Final = 11000
+
+log = structlog.get_logger(__name__)
 
 
 class TlsResultStore:
@@ -41,16 +43,14 @@ class TlsResultStore:
             updates = await self._write(updates)
             if not updates:
                 return
+        log.error("tls_results_refused", results=len(updates))  # lost: statistics must not stop an edge
 
     async def _write(self, updates: list[UpdateOne]) -> list[UpdateOne]:
-        """Those that must be made again: another edge inserted their documents a moment before."""
+        """Those that were refused: mostly as another edge inserted their documents a moment before."""
         try:
             await self._mongo.direct(Collections.TLS_RESULTS).bulk_write(updates, ordered=False)
         except BulkWriteError as error:
-            faults = (error.details or {}).get("writeErrors", ())
-            if not faults or any(fault["code"] != _DUPLICATE for fault in faults):
-                raise
-            return [updates[fault["index"]] for fault in faults]
+            return [updates[fault["index"]] for fault in (error.details or {}).get("writeErrors", ())]
         except PyMongoError as error:
             if is_unavailable(error):
                 raise Temporary(f"tls results: {type(error).__name__}") from error

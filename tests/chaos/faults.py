@@ -6,14 +6,15 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Self
+from typing import Any, Final, Self
 
 import httpx2
 from pymongo import MongoClient
 
 from postern_local.unit import Unit
 
-LOOK_SECONDS = 0.1
+LOOK_SECONDS: Final = 0.1
+_ELSE: Final = {"state": {"$ne": "delivered"}}
 
 
 @contextmanager
@@ -71,8 +72,17 @@ class Readiness:
 
 def unfinished(uri: str, database: str) -> int:
     """How many stored messages are not done: delivered, returned or dropped."""
+    return _count(uri, database, {"state": {"$ne": "done"}})
+
+
+def delivered(uri: str, database: str) -> int:
+    """How many stored messages are delivered to all of their recipients."""
+    return _count(uri, database, {"recipients.state": "delivered", "recipients": {"$not": {"$elemMatch": _ELSE}}})
+
+
+def _count(uri: str, database: str, query: dict[str, Any]) -> int:
     client: MongoClient[dict[str, Any]] = MongoClient(uri, serverSelectionTimeoutMS=10000)
     try:
-        return client[database]["messages"].count_documents({"state": {"$ne": "done"}})
+        return client[database]["messages"].count_documents(query)
     finally:
         client.close()

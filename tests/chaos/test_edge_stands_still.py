@@ -73,6 +73,7 @@ def test_what_an_edge_held_that_stands_still_is_taken_over(two_edges, slow_hop, 
         load,
         lambda: numbers(message.data for message in slow_hop.messages),
         lambda: unfinished(stack.farm.mongo_uri(), stack.database),
+        seconds=400,  # what the slow next hop has in line by then
     )
     record_property("counts", f"{held} messages held by the edge as it stopped, the other took {taken_over} over")
     record_property("counts", f"ready again {back:.1f} s after it went on")

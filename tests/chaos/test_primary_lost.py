@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from tests.chaos.faults import Readiness, paused, unfinished
+from tests.chaos.faults import Readiness, delivered, paused, unfinished
 from tests.chaos.load import Load, arrived, settled
 from tests.servers.replica_set import ReplicaSet
 from tests.servers.stack import Stack
@@ -80,8 +80,10 @@ def test_what_got_250_arrives_though_the_primary_is_killed_and_the_next_one_stan
         lambda: arrived(stack.next_hop.messages()),
         lambda: unfinished(replica_set.uri, stack.database),
     )
+    kept = delivered(replica_set.uri, stack.database)
     for line in account.lines():
         record_property("counts", line)
     assert not account.lost
+    assert kept == len(account.counts), "the set has each message that went out: no majority forgot one"
     # Leases outlast an election, and a result is written until the database has it: nobody else tries meanwhile.
     assert account.duplicates == 0

@@ -16,8 +16,8 @@ SETTINGS = {
     "POSTERN_EDGE_PROXY_NETWORKS": "127.0.0.0/8",
     "POSTERN_DRAIN_NOTICE_SECONDS": str(NOTICE_SECONDS),
 }
-# The balancer asks each edge's operations port whether it is ready, and gives it no new connection where it is not. On a
-# busy machine an answer takes longer than the pause between two questions, which is its time by default.
+# The balancer asks each edge's operations port whether it is ready, and gives it no new connection where it is not. An
+# answer may take longer than the pause between two questions, which is its time by default.
 CONFIG = """
 defaults
     mode tcp

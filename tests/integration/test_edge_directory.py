@@ -1,6 +1,7 @@
 """The directory in memory follows the database, and says what it cannot know (SPEC R4, D7, U4)."""
 
 import asyncio
+import gc
 import time
 from datetime import UTC, datetime, timedelta
 
@@ -144,3 +145,11 @@ async def test_a_broken_document_spoils_nothing_else(edge):
         {"_id": "dom_next", "customer_id": CUSTOMER, "name": "next.test", "state": "verified", "site_id": None}
     )
     await eventually_async(lambda: verdict(edge, "ann", "next.test") is Verdict.ACCEPT)
+
+
+async def test_what_was_read_never_holds_up_sessions_by_the_garbage_collector(edge):
+    await edge.seed()
+    before = gc.get_freeze_count()
+    await edge.start(["directory"])
+    assert verdict(edge, "ann") is Verdict.ACCEPT
+    assert gc.get_freeze_count() > before

@@ -9,7 +9,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID, NameOID
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -37,6 +37,7 @@ class Signer:
         serves=True,
         dns=None,
         key=None,
+        odd=None,
     ):
         self.key = key or ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
@@ -52,7 +53,9 @@ class Signer:
         if is_ca and constrained:
             builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=path_length), critical=True)
         if not is_ca:
-            builder = builder.add_extension(x509.SubjectAlternativeName([x509.DNSName(dns or name)]), critical=False)
+            builder = builder.add_extension(
+                odd or x509.SubjectAlternativeName([x509.DNSName(dns or name)]), critical=False
+            )
             usage = ExtendedKeyUsageOID.SERVER_AUTH if serves else ExtendedKeyUsageOID.CLIENT_AUTH
             builder = builder.add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
         self.certificate = builder.sign(issuer.key if issuer else self.key, hashes.SHA256())
@@ -257,3 +260,11 @@ def test_certificates_and_records_made_to_be_hard_to_judge_are_judged_at_once():
     fault = fault_of([Signer("mx.signed.test", first), *knots], records)
     assert fault == ("certificate-not-trusted", "dane-no-path-to-anchor")
     assert time.perf_counter() - began < 2
+
+
+@pytest.mark.spec("R11")
+@pytest.mark.parametrize("octets", [b"\x30\x04\xa3\x02\x05\x00", b"\x30\x04\xa5\x02\x05\x00", b"\xff\xff"])
+def test_names_that_nobody_can_read_vouch_for_nothing_and_break_nothing(root, octets):
+    names = x509.UnrecognizedExtension(ExtensionOID.SUBJECT_ALTERNATIVE_NAME, octets)
+    fault = fault_of([Signer("mx.signed.test", root, odd=names), root], [tlsa(root, 2)])
+    assert fault == ("certificate-not-trusted", "dane-no-path-to-anchor")

@@ -1,5 +1,6 @@
 """What may be done with a hosted policy, decided without any server; and which Host header asks for which domain."""
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 
 import httpx2
@@ -120,9 +121,12 @@ class Kept:
         self.policies = policies
         self.asked = 0
         self.away = False
+        self.gate = asyncio.Event()
+        self.gate.set()
 
     async def of(self, name):
         self.asked += 1
+        await self.gate.wait()
         if self.away:
             raise Temporary("the database is away")
         return self.policies.get(name.replace(".", "_"))
@@ -138,6 +142,31 @@ async def test_a_crowd_of_senders_costs_one_look_up_for_a_moment():
     await fresh.text("acme.test")
     await fresh.text("acme.test")
     assert policies.asked == 4
+
+
+async def test_a_crowd_that_comes_at_once_costs_one_look_up_and_none_of_it_is_turned_away():
+    policies = Kept(acme_test=stored())
+    policies.gate.clear()
+    cache = PolicyCache(policies)
+    crowd = [asyncio.create_task(cache.text("acme.test")) for _ in range(serving.MAX_LOOKUPS * 5)]
+    await asyncio.sleep(0)
+    crowd.pop().cancel()  # whoever goes away takes nobody's answer along
+    policies.gate.set()
+    assert None not in await asyncio.gather(*crowd)
+    assert policies.asked == 1
+
+
+async def test_look_ups_of_many_names_at_once_are_bounded():
+    policies = Kept()
+    policies.gate.clear()
+    cache = PolicyCache(policies)
+    looking = [asyncio.create_task(cache.text(f"n{number}.test")) for number in range(serving.MAX_LOOKUPS)]
+    await asyncio.sleep(0)
+    with pytest.raises(Temporary):
+        await cache.text("acme.test")
+    policies.gate.set()
+    await asyncio.gather(*looking)
+    assert await cache.text("acme.test") is None
 
 
 async def test_what_is_remembered_of_names_is_bounded(monkeypatch):

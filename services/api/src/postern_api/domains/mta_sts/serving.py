@@ -8,6 +8,7 @@ An answer is kept for a second, so that a crowd of senders costs one look-up; na
 at a time are bounded, and past that the answer is 503: senders go on with the policy that they have.
 """
 
+import asyncio
 import time
 from collections import OrderedDict
 from typing import Final, Protocol
@@ -50,20 +51,23 @@ class PolicyCache:
         self._policies = policies
         self._kept_seconds = kept_seconds
         self._kept: OrderedDict[str, tuple[float, str | None]] = OrderedDict()
-        self._lookups = 0
+        self._under_way: dict[str, asyncio.Task[str | None]] = {}
 
     async def text(self, name: str) -> str | None:
         """What is served for a domain, None if nothing is; raise `Temporary` where that cannot be told now."""
         kept = self._kept.get(name)
         if kept is not None and kept[0] > time.monotonic():
             return kept[1]
-        if self._lookups >= MAX_LOOKUPS:
-            raise Temporary("as many policies are looked up as may be")
-        self._lookups += 1
-        try:
-            found = await self._policies.of(name)
-        finally:
-            self._lookups -= 1
+        looking = self._under_way.get(name)
+        if looking is None:
+            if len(self._under_way) >= MAX_LOOKUPS:
+                raise Temporary("as many policies are looked up as may be")
+            looking = self._under_way[name] = asyncio.create_task(self._look_up(name))
+            looking.add_done_callback(lambda _task: self._under_way.pop(name))
+        return await asyncio.shield(looking)
+
+    async def _look_up(self, name: str) -> str | None:
+        found = await self._policies.of(name)
         text = None if found is None else policy_of(found).text
         self._kept[name] = time.monotonic() + self._kept_seconds, text
         self._kept.move_to_end(name)

@@ -4,6 +4,7 @@ Parts, each printed as soon as it is measured:
   mail       messages a second, taking and delivering, against the targets; who used the processors
   latency    how long the 250 takes at half of the peak rate
   memory     what an edge needs while 200 sessions send 25 MiB each at once
+  snapshot   what 1,000,000 recipients of 10, 1,000 and 100,000 customers cost an edge
   directory  the synchronisation of directories
 """
 
@@ -14,7 +15,7 @@ from typing import Final
 
 from rich.console import Console
 
-from tests.bench import directory, latency, mail, memory
+from tests.bench import directory, latency, mail, memory, snapshot
 from tests.bench.load import CASES
 from tests.bench.machine import describe_machine
 from tests.bench.peers import Peers, Setting
@@ -80,6 +81,12 @@ def _memory(console: Console, arguments: argparse.Namespace) -> None:
         console.print(memory.table(memory.measure(console, peers, arguments.scale)))
 
 
+def _snapshot(console: Console, arguments: argparse.Namespace) -> None:
+    rows = snapshot.measure(console, arguments.scale)
+    console.print(snapshot.table(rows))
+    console.print(snapshot.reach_table(rows))
+
+
 def _directory(console: Console, arguments: argparse.Namespace) -> None:
     console.print(directory.table(directory.measure(console, arguments.scale)))
 
@@ -88,6 +95,7 @@ PARTS: Final[Mapping[str, Callable[[Console, argparse.Namespace], None]]] = {
     "mail": _mail,
     "latency": _latency,
     "memory": _memory,
+    "snapshot": _snapshot,
     "directory": _directory,
 }
 

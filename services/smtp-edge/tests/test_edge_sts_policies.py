@@ -173,6 +173,31 @@ async def test_a_policy_is_renewed_daily_so_that_it_never_ends_while_it_is_serve
 
 
 @pytest.mark.spec("R11")
+async def test_a_policy_that_may_not_be_kept_is_heeded_and_not_fetched_for_each_delivery(world):
+    world.served = policy(max_age=0)
+    for _ in range(5):
+        assert await world.mode() == "enforce"
+    await world.rest()
+    assert world.fetches == 1
+    world.record = None
+    world.pass_time(minutes=6)
+    assert await world.mode() is None
+
+
+@pytest.mark.spec("R11")
+async def test_when_a_policy_ends_one_that_another_edge_fetched_meanwhile_takes_its_place(world):
+    world.served = policy("testing", max_age=86400)
+    assert await world.mode() == "testing"
+    world.fault = FAULT
+    world.pass_time(hours=23, minutes=59)
+    assert await world.mode() == "testing"
+    await world.rest()
+    world.kept["a.test"], world.record = KeptPolicy(policy(), "1", world.now), None
+    world.pass_time(minutes=2)
+    assert await world.mode() == "enforce"
+
+
+@pytest.mark.spec("R11")
 async def test_what_another_edge_fetched_is_seen_in_a_while(world):
     assert await world.mode() == "enforce"
     world.kept["a.test"] = KeptPolicy(policy("none"), "1", world.now + timedelta(seconds=1))

@@ -10,6 +10,7 @@ from postern_common.mta_sts import MAX_MAX_AGE, Mode, is_sts_record, record_id
 
 MOST_PATTERNS: Final = 100
 FRESH: Final = timedelta(days=1)  # a kept policy is fetched again each day, long before it ends (RFC 8461 3.3)
+SHORTEST: Final = timedelta(minutes=5)  # even a policy that may not be kept holds for those who waited for its fetch
 
 _FIELDS: Final = frozenset({"version", "mode", "mx", "max_age"})
 _LINE: Final = re.compile(r"([A-Za-z0-9][A-Za-z0-9_.-]{0,31}):(.*)")
@@ -48,7 +49,11 @@ class KeptPolicy:
     @property
     def expires_at(self) -> datetime:
         """Until when it holds, whatever becomes of the record and of its server (RFC 8461 3.3, 5.1)."""
-        return self.fetched_at + timedelta(seconds=self.policy.max_age_seconds)
+        return self.fetched_at + self._age
+
+    @property
+    def _age(self) -> timedelta:
+        return max(timedelta(seconds=self.policy.max_age_seconds), SHORTEST)
 
     def holds(self, now: datetime) -> bool:
         """Whether it is in force."""
@@ -58,7 +63,7 @@ class KeptPolicy:
         """Whether to fetch it again: another id is announced, or it has grown old."""
         if announced is not None and announced != self.policy_id:
             return True
-        return now - self.fetched_at >= min(FRESH, timedelta(seconds=self.policy.max_age_seconds / 2))
+        return now - self.fetched_at >= min(FRESH, self._age / 2)
 
 
 def announced_id(records: Iterable[str]) -> str | None:

@@ -141,11 +141,15 @@ class StsPolicies:
             return None
 
     async def _look_up(self, domain: str, known: _Known) -> None:
-        """See now and then what another edge has fetched; also for domains that announce nothing (any more)."""
-        if time.monotonic() - known.looked_at < LOOKED_UP_SECONDS:
+        """See what another edge has fetched, now and then, and when what is known has ended; also for domains that
+        announce nothing (any more).
+        """
+        has_ended = known.kept is not None and known.in_force(self._now()) is None
+        if not has_ended and time.monotonic() - known.looked_at < LOOKED_UP_SECONDS:
             return
         stored = await self._store.get(domain, self._now())
         known.looked_at = time.monotonic()
+        known.kept = known.in_force(self._now())
         if stored is not None and (known.kept is None or stored.fetched_at > known.kept.fetched_at):
             known.kept = stored
 

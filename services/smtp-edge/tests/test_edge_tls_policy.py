@@ -126,6 +126,7 @@ def test_a_connection_serves_another_delivery_only_if_it_meets_that_ones_policy(
         (("127.0.0.53:53", "[::1]:53"), True),
         (("127.0.0.1:53", "192.0.2.1:53"), False),
         (("127.0.0.11:53",), False),  # Docker's passes on what a network brings
+        (("127.0.0.54:53",), False),  # so does this one of systemd-resolved's, unlike 127.0.0.53
         (("10.96.0.10:53",), False),
     ],
 )

@@ -34,7 +34,8 @@ LONGEST_KEPT: Final = 300.0
 ABSENCE_KEPT: Final = 60.0  # of records that most names have not; other absences are asked for again
 KEPT_NAMES: Final = 10_000
 EDNS_OCTETS: Final = 1232
-RELAYING: Final = ip_address("127.0.0.11")  # of Docker: on loopback, and yet it only passes on what networks bring
+# On loopback, and yet they only pass on what networks bring: those of Docker, and of systemd-resolved as a proxy.
+RELAYING: Final = frozenset({ip_address("127.0.0.11"), ip_address("127.0.0.54")})
 
 
 class NoSuchName(Exception):
@@ -81,7 +82,7 @@ def are_validating(servers: Sequence[str]) -> bool:
     this machine, where nobody can change it on the way (RFC 4035 4.9.3, RFC 6698 A.3).
     """
     addresses = [ip_address(_split(server)[0]) for server in servers or _configured()]
-    return bool(addresses) and all(address.is_loopback and address != RELAYING for address in addresses)
+    return bool(addresses) and all(address.is_loopback and address not in RELAYING for address in addresses)
 
 
 class Resolver:

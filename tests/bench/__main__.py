@@ -2,6 +2,7 @@
 
 Parts, each printed as soon as it is measured:
   mail       messages a second, taking and delivering, against the targets; who used the processors
+  commit     messages a second that MongoDB makes durable without SMTP: the ceiling of taking
   latency    how long the 250 takes at half of the peak rate
   memory     what an edge needs while 200 sessions send 25 MiB each at once
   snapshot   what 1,000,000 recipients of 10, 1,000 and 100,000 customers cost an edge
@@ -15,7 +16,7 @@ from typing import Final
 
 from rich.console import Console
 
-from tests.bench import directory, latency, mail, memory, snapshot
+from tests.bench import commit, directory, latency, mail, memory, snapshot
 from tests.bench.load import CASES
 from tests.bench.machine import describe_machine
 from tests.bench.peers import Peers, Setting
@@ -70,6 +71,12 @@ def _mail(console: Console, arguments: argparse.Namespace) -> None:
     console.print(mail.processors(rows))
 
 
+def _commit(console: Console, arguments: argparse.Namespace) -> None:
+    with Peers(console, members=arguments.members) as peers:
+        rows = commit.measure(console, peers, arguments.edges, rounds=arguments.rounds, scale=arguments.scale)
+    console.print(commit.table(rows))
+
+
 def _latency(console: Console, arguments: argparse.Namespace) -> None:
     setting = Setting(cores())
     with Peers(console, setting.edges) as peers:
@@ -93,6 +100,7 @@ def _directory(console: Console, arguments: argparse.Namespace) -> None:
 
 PARTS: Final[Mapping[str, Callable[[Console, argparse.Namespace], None]]] = {
     "mail": _mail,
+    "commit": _commit,
     "latency": _latency,
     "memory": _memory,
     "snapshot": _snapshot,

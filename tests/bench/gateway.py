@@ -121,9 +121,13 @@ class Gateway:
             for kind in ("files", "chunks"):
                 database.drop_collection(f"{BUCKET}.{kind}")
 
+    @property
+    def uri(self) -> str:
+        """The database's address."""
+        return self._farm.mongo_uri() if self._set is None else self._set.uri
+
     def _database(self) -> MongoClient[dict[str, Any]]:
-        uri = self._farm.mongo_uri() if self._set is None else self._set.uri
-        return MongoClient(uri, w=1)
+        return MongoClient(self.uri, w=1)
 
     def seconds(self) -> dict[str, float]:
         """Processor seconds used so far: by the edges that run, by their database, and by the broker."""

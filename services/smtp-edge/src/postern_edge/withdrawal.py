@@ -25,7 +25,9 @@ log = structlog.get_logger(__name__)
 
 
 class Withdrawal:
-    """`add` never waits; `remove` takes away what nobody has taken over of a batch, or raises `Temporary`."""
+    """`add` never waits; `remove` takes away what nobody has taken over of a batch, or raises `Temporary`. Of an entry
+    it gets `_id` and `lease_until`.
+    """
 
     def __init__(self, remove: Callable[[Sequence[Entry]], Awaitable[None]]) -> None:
         self._remove = remove
@@ -36,8 +38,9 @@ class Withdrawal:
         """Take these away soon."""
         loop = asyncio.get_running_loop()
         for entry in entries:
-            entry.body = None  # only what is stored matters now
-            self._waiting.append((loop.time() + GIVE_UP_SECONDS, entry))
+            # Tens of thousands may wait, some with hundreds of recipients each.
+            bare = Entry({name: entry.document[name] for name in ("_id", "lease_until")}, None)
+            self._waiting.append((loop.time() + GIVE_UP_SECONDS, bare))
         if self._task is None or self._task.done():
             self._task = loop.create_task(self._run())
 
@@ -52,7 +55,9 @@ class Withdrawal:
             batch = [self._waiting[place][1] for place in range(min(BATCH, len(self._waiting)))]
             try:
                 await self._remove(batch)
-            except Temporary:
+            except Exception as error:  # a refusal that nobody foresaw must not end this for the others
+                if not isinstance(error, Temporary):
+                    log.error("refused_messages_not_removed_yet", messages=len(batch), exc_info=error)
                 self._give_up_old()
                 await asyncio.sleep(pause * random.uniform(0.5, 1.5))
                 pause = min(pause * 2, LONGEST_PAUSE_SECONDS)

@@ -30,10 +30,17 @@ def main() -> int:
     arguments = _arguments()
     console = Console(width=None if sys.stdout.isatty() else WIDTH)
     console.print(describe_machine())
+    failed = 0
     for name, part in PARTS.items():
-        if arguments.part in {name, "all"}:
+        if arguments.part not in {name, "all"}:
+            continue
+        try:
             part(console, arguments)
-    return 0
+        except Exception:  # noqa: BLE001  the other parts have taken an hour, or will
+            failed += 1
+            console.print(f"[{name}] failed", markup=False)
+            console.print_exception(max_frames=10)
+    return 1 if failed else 0
 
 
 def _arguments() -> argparse.Namespace:
@@ -66,9 +73,12 @@ def _mail(console: Console, arguments: argparse.Namespace) -> None:
     chosen = mail.settings(arguments.edges, arguments.members, cores())
     with Peers(console, max(arguments.edges), arguments.members) as peers:
         peers.add_haraka()
-        rows = mail.measure(console, peers, cases, chosen, rounds=arguments.rounds, scale=arguments.scale)
-    console.print(mail.rates(rows, arguments.rounds, peers.no_haraka))
-    console.print(mail.processors(rows))
+        rows: list[mail.Row] = []
+        try:
+            rows.extend(mail.measure(console, peers, cases, chosen, rounds=arguments.rounds, scale=arguments.scale))
+        finally:  # a case that fails leaves those before it to be shown
+            console.print(mail.rates(rows, arguments.rounds, peers.no_haraka))
+            console.print(mail.processors(rows))
 
 
 def _commit(console: Console, arguments: argparse.Namespace) -> None:

@@ -6,7 +6,7 @@ change it; the table has its median and spread, and what is asked for.
 """
 
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -44,17 +44,15 @@ def settings(edges: Sequence[int], members: Sequence[int], processors: int) -> l
 
 def measure(
     console: Console, peers: Peers, cases: Sequence[Case], chosen: Sequence[Setting], *, rounds: int, scale: float
-) -> list[Row]:
-    """All cases, with one line for each round."""
+) -> Iterator[Row]:
+    """All cases, with one line for each round; each row as soon as it is complete."""
     progress = Progress(console, "mail", len(cases) * rounds)
-    rows = []
     for case in cases:
         row = Row(case, {setting: [] for setting in chosen})
         count = max(LEAST_MESSAGES, int(case.messages * scale))
         for _ in range(rounds):
             progress.step(f"{case.name}: {_round(peers, row, count)}")
-        rows.append(row)
-    return rows
+        yield row
 
 
 def _round(peers: Peers, row: Row, count: int) -> str:

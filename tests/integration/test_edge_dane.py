@@ -42,6 +42,7 @@ class World:
         text = re.sub(r"(?m)(_tcp\.mx\.bogus\b.*(?:\n\s+.*)*?TLSA\s+3 1 1 \(?\s*)([0-9A-F]{2})", r"\g<1>00", text)
         outside = self.cases["outside"].address
         plain = f"@ NS ns1\nns1 A 127.0.0.1\nplain MX 10 mx.match.signed.test.\nmx.outside A {outside}\n"
+        plain += f"lure TLSA 3 1 1 {'0' * 64}\n"  # unsigned: anybody on the way could have made it
         zones = {"signed.test": text, "insecure.test": plain}
         authoritative = ZoneServer(directory / "zones", authoritative_port, zones)
         resolver = ZoneServer(
@@ -94,6 +95,9 @@ class World:
             "away MX 10 mx.away",
             "mx.away CNAME mx.outside.insecure.test.",
             f"_{self.port}._tcp.mx.away TLSA {self.cases['outside'].records[0]}",
+            "lured MX 10 mx.lured",
+            f"mx.lured A {self.cases['match'].address}",
+            f"_{self.port}._tcp.mx.lured CNAME lure.insecure.test.",
             "gone MX 10 mx.gone",
             "mx.gone CNAME mx.mismatch",
             f"_{self.port}._tcp.mx.gone TLSA {self.cases['match'].records[0]}",
@@ -238,7 +242,9 @@ async def test_records_at_the_end_of_a_secure_alias_come_before_those_at_its_beg
 
 
 @pytest.mark.spec("R11")
-@pytest.mark.parametrize("domain,case", [("none.signed.test", "none"), ("plain.insecure.test", "match")])
+@pytest.mark.parametrize(
+    "domain,case", [("none.signed.test", "none"), ("plain.insecure.test", "match"), ("lured.signed.test", "match")]
+)
 async def test_without_secure_records_tls_is_opportunistic(edge, exchangers, domain, case):
     [hop] = await exchangers(case)
     _, step = await sent(edge, domain, "delivered")

@@ -19,6 +19,7 @@ _USUAL: Final = {
     ],
     "mail": [b"250 2.1.0 ok\r\n", b"250\r\n", b"250-2.1.0 first\r\n250 2.1.0 last\r\n"],
     "rcpt": [b"250 2.1.5 ok\r\n", b"251 will forward\r\n", b"250 \xff\xfe\r\n"],
+    "rcpt2": [b"250 2.1.5 ok\r\n", b"550 5.1.1 no bob\r\n"],  # to the second recipient
     "data": [b"354 go on\r\n", b"354\r\n"],
     "end": [b"250 2.0.0 taken\r\n", b"250 ok\r\n"],
 }
@@ -114,8 +115,10 @@ async def _dialogue(script: HopScript, reader: asyncio.StreamReader, writer: asy
         verb = line[:4].upper()
         if verb in {b"EHLO", b"HELO"}:
             await say("hello")
-        elif verb in {b"MAIL", b"RCPT"}:
-            await say(verb.decode().lower())
+        elif verb == b"MAIL":
+            await say("mail")
+        elif verb == b"RCPT":
+            await say("rcpt2" if "rcpt" in script.said else "rcpt")
         elif verb == b"DATA":
             await say("data")
             if not script.reply("data").startswith(b"354"):

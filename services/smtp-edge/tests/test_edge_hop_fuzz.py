@@ -3,6 +3,7 @@ a message counts as delivered only if the server took it (SPEC R3, R4).
 """
 
 import asyncio
+import re
 import time
 import unicodedata
 
@@ -10,11 +11,12 @@ import pytest
 
 from postern_edge.adapters.smtp import Connection, Timeouts, Unusable
 from postern_edge.outbound.transaction import Addressee, Parcel, exchange
-from postern_edge.rules.classify import LONGEST_REPLY, Answer, Outcome, outcome
+from postern_edge.rules.classify import LONGEST_REPLY, Answer, Outcome, Stage, outcome
 from tests.servers.hop_scripts import HopScript, hop_script, listening
 
 pytestmark = [pytest.mark.spec("R3"), pytest.mark.spec("R4")]
 
+REFUSAL = re.compile(rb"(?m)^5\d\d")
 PART = 10_000
 PARTS = 3
 AT_A_TIME = 40
@@ -50,9 +52,34 @@ def check(script: HopScript, answers: list[Answer]) -> bool:
     if delivered and not late:
         assert script.whole, "delivered, and the server never had it whole"
         assert script.reply("end").startswith(b"2"), f"delivered on {script.reply('end')!r}"
+    for given, stage in zip(answers, ("rcpt", "rcpt2"), strict=True):
+        if given.stage is Stage.RCPT and outcome(given) is Outcome.BOUNCED:
+            assert REFUSAL.search(script.reply(stage)), "bounced for a refusal of another recipient"
     bounced = [given for given in answers if outcome(given) is Outcome.BOUNCED]
-    assert all(any(b"5" in script.reply(stage) for stage in script.said) for _ in bounced), "bounced on no refusal"
+    assert not bounced or any(REFUSAL.search(script.reply(stage)) for stage in script.said), "bounced on no refusal"
     return delivered
+
+
+GREETING = {"greeting": b"220 x\r\n", "hello": b"250-x\r\n250 PIPELINING\r\n", "end": b"250 ok\r\n"}
+NO, OK, GO = b"550 5.1.1 no\r\n", b"250 ok\r\n", b"354 go on\r\n"
+
+
+@pytest.mark.parametrize(
+    ("mail", "rcpt", "rcpt2", "data"),
+    [
+        (OK + OK, NO, OK, GO),
+        (OK + NO, OK, OK, GO),
+        (OK, OK + NO, OK, GO),
+        (OK, OK, OK + NO, GO),
+        (b"250-ok\r\n", OK, NO, GO),
+        (OK + NO, OK, NO, b"35\r\n"),
+    ],
+)
+@pytest.mark.parametrize("hello", [GREETING["hello"], b"250 x\r\n"])
+async def test_a_refusal_never_hits_another_recipient_where_the_server_loses_its_place(mail, rcpt, rcpt2, data, hello):
+    replies = {**GREETING, "mail": mail, "rcpt": rcpt, "rcpt2": rcpt2, "data": data, "hello": hello}
+    script = HopScript({stage: [reply] for stage, reply in replies.items()})
+    assert [outcome(given) for given in await attempt(script)] == [Outcome.DEFERRED] * 2
 
 
 async def attempt_all(first: int, count: int) -> int:

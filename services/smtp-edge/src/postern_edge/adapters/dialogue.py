@@ -26,7 +26,7 @@ class Dialogue(asyncio.Protocol):
         self._lines: list[bytes] = []  # of a reply that has more to come
         self._size = 0
         self._owed = 0
-        self._is_ahead = False  # it said more than it was asked
+        self.is_astray = False  # it said more than it was asked, or what is no reply
         self._replies: deque[SMTPResponse] = deque()
         self._waiter: asyncio.Future[None] | None = None
         self._broken: tuple[int, str] | None = None
@@ -40,7 +40,7 @@ class Dialogue(asyncio.Protocol):
     @property
     def is_in_step(self) -> bool:
         """Whether the server has said what it was asked, and no octet more."""
-        return not self._is_ahead and not self._unread and not self._lines and not self._replies
+        return not self.is_astray and not self._unread and not self._lines and not self._replies
 
     @property
     def has_spoken(self) -> bool:
@@ -115,6 +115,7 @@ class Dialogue(asyncio.Protocol):
     def _take(self, line: bytes) -> None:
         """One line of a reply (RFC 5321 4.2.1)."""
         if not line[:3].isdigit():
+            self.is_astray = True
             self._break(NOT_UNDERSTOOD, f"malformed reply: {line.decode('utf-8', 'replace')}")
             return
         self._lines.append(line[4:].strip())
@@ -122,7 +123,7 @@ class Dialogue(asyncio.Protocol):
         if line[3:4] == b"-":
             return
         if not self._owed:
-            self._is_ahead = True
+            self.is_astray = True
             self._break(0, "out of step")
             return
         self._owed -= 1

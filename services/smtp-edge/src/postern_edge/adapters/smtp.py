@@ -209,6 +209,8 @@ class Connection:
                 await self._flush(dialogue)
                 if dialogue.has_spoken:
                     return self._early(await dialogue.reply(0.0))
+            if dialogue.has_spoken:  # while it was looked whether this is all
+                return self._early(await dialogue.reply(0.0))
             dialogue.write(b".\r\n" if tail == b"\r\n" else b"\r\n.\r\n")
             return self._final(await dialogue.reply(self._timeouts.final_reply))
         except FAILURES as error:
@@ -257,8 +259,8 @@ class Connection:
         return Answer(Stage.END, 0, _TOO_EARLY)
 
     def _final(self, response: SMTPResponse) -> Answer:
-        if response.code == 421:
-            self.close()
+        if response.code == 421 or response.code // 100 not in {2, 4, 5}:
+            self.close()  # what makes no sense is the reply to something else, and the one to the message may follow
         return answer(Stage.END, response.code, response.message)
 
     async def quit(self) -> None:
@@ -272,8 +274,16 @@ class Connection:
         self.close()
 
     def close(self) -> None:
-        """Close without a word."""
+        """Close without a word, and without waiting for a server that does not read."""
+        transport = cast(asyncio.Transport | None, self._client.transport)
+        if transport is not None and transport.get_write_buffer_size():
+            transport.abort()
         self._client.close()
+
+    @property
+    def is_astray(self) -> bool:
+        """Whether the server has said more than it was asked, or what is no reply."""
+        return self._talk is not None and self._talk.is_astray
 
     @property
     def is_open(self) -> bool:

@@ -7,6 +7,7 @@ is said before MAIL: it is a permanent failure of that server, not a guess (CASE
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
+from typing import NoReturn
 
 from postern_edge.adapters.smtp import Connection, Unusable
 from postern_edge.rules.classify import Answer, Stage, answer
@@ -81,6 +82,9 @@ async def _hand_over(
         elif others[number].code // 100 != 2:
             answers[index] = others[number]
     ready = others[len(asked)] if len(others) > len(asked) else None
+    for given in (mail, *others[: len(asked)]):
+        if given.code // 100 not in {2, 4, 5}:
+            _give_up(connection, given)  # the reply to another command: then those beside it are others' too
     taken = [index for index in asked if answers[index] is None]
     if taken:
         final = await _data(connection, parcel, ready or await connection.command(Stage.DATA, b"DATA"))
@@ -91,7 +95,7 @@ async def _hand_over(
     if waits:
         await connection.send(b"")  # RFC 2920 3.1: it waits for a message to nobody
     if is_begun or waits:
-        await _reset(connection)
+        await _leave(connection)
     else:
         connection.in_transaction = False  # RFC 5321 3.3: nothing was begun
 
@@ -125,12 +129,11 @@ def _commands(connection: Connection, parcel: Parcel, addressees: Sequence[Addre
 
 async def _data(connection: Connection, parcel: Parcel, ready: Answer) -> Answer:
     """Send the message after the reply to DATA."""
-    if ready.code != 354:
-        if ready.code // 100 not in {4, 5}:
-            connection.close()  # out of step
-            return answer(Stage.DATA, 0, f"unexpected reply: {ready}")
-        await _reset(connection)
+    if ready.code // 100 in {4, 5}:
+        await _leave(connection)
         return ready
+    if ready.code != 354:
+        _give_up(connection, ready)
     try:
         if parcel.body is not None:
             final = await connection.send(parcel.body)
@@ -143,13 +146,27 @@ async def _data(connection: Connection, parcel: Parcel, ready: Answer) -> Answer
     return final
 
 
-async def _reset(connection: Connection) -> None:
-    """Leave a transaction; a server that does not follow is not used again (CASES 61)."""
+async def _leave(connection: Connection) -> None:
+    """Leave a transaction; a server that does not follow is not used again (CASES 61).
+
+    It is here that a server shows which has said more than it was asked. Its refusals may be other recipients', so
+    none of them counts.
+    """
     try:
         given = await connection.command(Stage.END, b"RSET")
     except Unusable:
+        if connection.is_astray:
+            _give_up(connection, Answer(Stage.END, 0, "a reply that was not asked for"))
         return
+    if given.code == 354:
+        _give_up(connection, given)
     connection.in_transaction = given.code // 100 != 2
+
+
+def _give_up(connection: Connection, given: Answer) -> NoReturn:
+    """End a dialogue that is out of step."""
+    connection.close()
+    raise Unusable(answer(Stage.DATA, 0, f"out of step: {given}"))
 
 
 def _needs_utf8(parcel: Parcel, one: Addressee) -> bool:

@@ -195,3 +195,13 @@ def test_sums_that_were_not_written_are_counted_on():
     second.merge(first)
     total = second.sums["2026-11-28", reported]
     assert (total.successes, list(total.failures.values())) == (1, [2])
+
+
+@pytest.mark.spec("R11")
+def test_sums_do_not_pile_up_while_the_database_is_away():
+    waiting, came_meanwhile = Tally(), Tally()
+    for number in range(MOST_SUMS):
+        waiting.add(NOW, Reported(f"a{number}.test"), None, "", ENDS)
+        came_meanwhile.add(NOW, Reported(f"b{number}.test"), None, "", ENDS)
+    assert came_meanwhile.merge(waiting) == MOST_SUMS
+    assert len(came_meanwhile.sums) == MOST_SUMS

@@ -51,13 +51,18 @@ class Tally:
         total.failures[failure] = total.failures.get(failure, 0) + 1
         return True
 
-    def merge(self, other: "Tally") -> None:
-        """Take back sums that could not be written."""
+    def merge(self, other: "Tally") -> int:
+        """Take back sums that could not be written; for how many there was no room."""
+        dropped = 0
         for key, one in other.sums.items():
+            if key not in self.sums and len(self.sums) >= MOST_SUMS:
+                dropped += 1
+                continue
             total = self.sums.setdefault(key, Sum())
             total.successes += one.successes
             for failure, count in one.failures.items():
                 total.failures[failure] = total.failures.get(failure, 0) + count
+        return dropped
 
 
 def day_of(now: datetime) -> str:

@@ -54,7 +54,7 @@ class TlsCounts:
                 for key, _ in batch:
                     del taken.sums[key]
         finally:
-            self._tally.merge(taken)
+            _DROPPED.inc(self._tally.merge(taken))
 
     async def drain(self) -> None:
         """Write what is left, once; whatever cannot be written is lost, and the log says so."""

@@ -81,6 +81,8 @@ class Connection:
         self._timeouts = timeouts
         self.used = False
         self.in_transaction = False
+        self.one_by_one = False  # the server is known to lose its place where commands come together
+        self.lost_its_place = False  # it did
         self.secure = False
         self.met = Requirement()
         self.policy: PolicyName = "opportunistic"  # the TLS policy that it meets
@@ -179,6 +181,8 @@ class Connection:
                     raise Unusable(answers[-1])
         except FAILURES as error:
             self.close()
+            # One that closed while it was idle is only gone.
+            self.lost_its_place = len(commands) > 1 and (bool(answers) or not self.used)
             raise _unusable(error, stage) from error
         return answers
 

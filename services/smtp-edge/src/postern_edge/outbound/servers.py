@@ -35,6 +35,7 @@ from postern_edge.tls_out.policies import Policies
 MAX_USES: Final = 100  # transactions on one connection
 LOOK_SECONDS: Final = 1.0
 TOO_SLOW: Final = Answer(Stage.CONNECT, 0, "the mail server did not answer in 5 seconds, and others wait")
+ONE_BY_ONE_SECONDS: Final = 3600.0  # for a server that offers PIPELINING and cannot do it, or broke off in the middle
 FORGET_AFTER_SECONDS: Final = 900.0  # longer than any pause of the breaker
 
 log = structlog.get_logger(__name__)
@@ -72,6 +73,7 @@ class _Hop:
         self.tls = Memory()
         self.users = 0  # in line or at work: it is not forgotten meanwhile
         self.used_at = 0.0
+        self.one_by_one_until = 0.0
         self.gate = Gate(lambda: allowed(self.pace, policy.per_server))
 
     def is_in_doubt(self, now: float) -> bool:
@@ -141,12 +143,15 @@ class Servers:
 
     @asynccontextmanager
     async def _lent(self, hop: _Hop, taken: _Idle) -> AsyncIterator[Connection]:
-        connection = taken.connection
+        connection, loop = taken.connection, asyncio.get_running_loop()
+        connection.one_by_one = loop.time() < hop.one_by_one_until
         _CONNECTIONS.inc()
         try:
             yield connection
         except Unusable as error:
             connection.close()
+            if connection.lost_its_place:
+                hop.one_by_one_until = loop.time() + ONE_BY_ONE_SECONDS
             if not error.answer.code and not connection.used:
                 self._failed(hop, error)  # it answers, and then falls silent
             raise
@@ -165,7 +170,7 @@ class Servers:
             connection.close()
             return
         connection.used = True
-        hop.idle.append(_Idle(connection, asyncio.get_running_loop().time(), taken.uses + 1))
+        hop.idle.append(_Idle(connection, loop.time(), taken.uses + 1))
 
     def _take_idle(self, hop: _Hop, policy: TlsPolicy) -> _Idle | None:
         oldest = asyncio.get_running_loop().time() - self._policy.idle_seconds

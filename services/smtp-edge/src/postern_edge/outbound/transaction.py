@@ -104,7 +104,7 @@ async def _begin(connection: Connection, commands: Sequence[tuple[Stage, bytes]]
     """The replies to MAIL and to each RCPT, and to DATA where all were sent together (RFC 2920); one by one, the
     commands end with a MAIL that is refused.
     """
-    if connection.offers("pipelining"):
+    if connection.offers("pipelining") and not connection.one_by_one:
         return await connection.group([*commands, (Stage.DATA, b"DATA")])
     answers = []
     for stage, line in commands:

@@ -119,7 +119,9 @@ class DirectoryCache:
                 _put(index, name, document["_id"], document)
         self._directory.replace(index)
         # A collection of the oldest generation would look at all of it, and all sessions wait meanwhile: 0.1 s for
-        # 100,000 customers.
+        # 100,000 customers. It does so once here: what is garbage by now would be frozen for ever.
+        gc.unfreeze()
+        gc.collect()
         gc.freeze()
         _READS.inc()
         _ADDRESSES.set(index.addresses)

@@ -229,7 +229,7 @@ STORED: Final[dict[Collections, Stored]] = {
             Index((("customer_id", 1), ("due_at", 1)), where={"state": "held"}),
             Index((("dispatch_after", 1),), where={"dispatch": "pending"}),
             Index((("customer_id", 1), ("_id", 1))),
-            Index((("delete_at", 1),), expire_after=NOW),
+            Index((("delete_at", 1),), where={"delete_at": {"$type": "date"}}, expire_after=NOW),
         ),
     ),
     Collections.BODIES: Stored("smtp-edge", True),

@@ -81,7 +81,8 @@ class Queue:
         self.owner = owner
         self.lease = lease
         self.time = DatabaseTime(mongo)
-        self.results: GroupCommit[Result] = GroupCommit("results", self._write_results, writers=2, max_items=200)
+        # Nobody waits at the other end, so one writer is enough, and its groups are twice as large.
+        self.results: GroupCommit[Result] = GroupCommit("results", self._write_results, writers=1, max_items=200)
 
     async def claim(self, limit: int, under_way: Iterable[str]) -> list[Document]:
         """Take up to `limit` due messages that nobody holds; `under_way` are this process's own."""

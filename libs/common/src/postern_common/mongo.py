@@ -28,14 +28,10 @@ from pymongo import AsyncMongoClient, IndexModel, ReturnDocument, UpdateOne
 from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.errors import (
     BulkWriteError,
-    ConnectionFailure,
     DuplicateKeyError,
     ExecutionTimeout,
-    OperationFailure,
     PyMongoError,
     ServerSelectionTimeoutError,
-    WaitQueueTimeoutError,
-    WTimeoutError,
 )
 from pymongo.read_concern import ReadConcern
 from pymongo.write_concern import WriteConcern
@@ -44,6 +40,7 @@ from postern_common.clock import Clock
 from postern_common.documents import Collections
 from postern_common.errors import Temporary
 from postern_common.indexes import STORED
+from postern_common.mongo_errors import is_unavailable
 from postern_common.settings import CommonSettings
 
 Document = dict[str, Any]
@@ -61,9 +58,6 @@ SOCKET_MS: Final = 30_000
 # operations under way fail then, so the socket's own timeout only bounds a server that lives but does not answer.
 HEARTBEAT_MS: Final = 2_000
 WAIT_FOR_CONNECTION_MS: Final = 5_000
-_RETRYABLE_CODES: Final = frozenset(
-    {6, 7, 89, 91, 112, 189, 244, 246, 251, 262, 9001, 10107, 11600, 11602, 13435, 13436}
-)
 
 AFTER: Final = ReturnDocument.AFTER
 BEFORE: Final = ReturnDocument.BEFORE
@@ -374,17 +368,6 @@ async def _run_once(session: Session, work: Callable[[Session], Awaitable[T]], d
             if asyncio.get_running_loop().time() > deadline:
                 raise
             await asyncio.sleep(random.uniform(0.05, 0.2))
-
-
-def is_unavailable(error: BaseException) -> bool:
-    """True for the driver's errors that mean the database cannot be used at the moment."""
-    if isinstance(error, ConnectionFailure | WTimeoutError | ExecutionTimeout | WaitQueueTimeoutError):
-        return True
-    if isinstance(error, BulkWriteError):  # it has a code of its own, whatever is wrong
-        details = error.details or {}
-        # A primary that steps down has written, and cannot wait for the majority any more.
-        return bool(details.get("writeConcernErrors")) and not details.get("writeErrors")
-    return isinstance(error, OperationFailure) and error.code in _RETRYABLE_CODES
 
 
 @asynccontextmanager

@@ -21,7 +21,8 @@ from pymongo.errors import PyMongoError
 
 from postern_common.documents import Collections, MessageState, RecipientState
 from postern_common.errors import Temporary
-from postern_common.mongo import PLATFORM, Document, Mongo, Session, is_unavailable
+from postern_common.mongo import PLATFORM, Document, Mongo, Session
+from postern_common.mongo_errors import is_unavailable
 from postern_edge.commit import GroupCommit
 from postern_edge.messages import PUBLISH_GRACE
 from postern_edge.rules.conclusion import OPEN_STATES, Change

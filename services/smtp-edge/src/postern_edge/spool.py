@@ -17,7 +17,8 @@ from pymongo.errors import BulkWriteError, PyMongoError
 
 from postern_common.documents import Collections
 from postern_common.errors import Temporary
-from postern_common.mongo import PLATFORM, Document, Mongo, is_unavailable
+from postern_common.mongo import PLATFORM, Document, Mongo
+from postern_common.mongo_errors import is_unavailable
 from postern_edge.bodies.store import BodyStore, Upload, stored_documents
 from postern_edge.commit import GroupCommit
 from postern_edge.interfaces import AcceptedMessage, SpooledIds

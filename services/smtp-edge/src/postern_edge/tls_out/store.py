@@ -13,7 +13,8 @@ from pymongo.errors import BulkWriteError, PyMongoError
 
 from postern_common.documents import Collections
 from postern_common.errors import Temporary
-from postern_common.mongo import PLATFORM, Document, DuplicateKey, Mongo, is_unavailable
+from postern_common.mongo import PLATFORM, Document, DuplicateKey, Mongo
+from postern_common.mongo_errors import is_unavailable
 from postern_common.tls_result_documents import TLS_RESULTS_KEPT
 from postern_edge.rules.mta_sts import KeptPolicy, StsPolicy
 from postern_edge.rules.tls_tally import Key, Sum, details, document_id, policy_key

@@ -9,6 +9,7 @@ import secrets
 from dataclasses import replace
 from datetime import timedelta
 from ipaddress import ip_network
+from types import SimpleNamespace
 
 import pytest
 import trustme
@@ -279,6 +280,24 @@ async def test_nothing_inside_gets_a_report(stored, over, sender, receiver, publ
     assert "not a public one" in found["destinations"][0]["detail"]
     assert "port" in found["destinations"][1]["detail"]
     assert receiver.taken == []
+
+
+async def test_a_sender_that_stood_still_past_its_lease_hands_nothing_over(stored, over, sender, publish):
+    key = await waiting(stored, "acme.scratch.test")
+    await asking_for(publish, "acme.scratch.test", "mailto:tls@acme.scratch.test")
+    slow, another = sender(), sender()
+    look = slow._lookup.look
+
+    async def look_for_long(name, kind):
+        found = await look(name, kind)
+        over(LEASE + timedelta(seconds=1))
+        await another.send_due()
+        return found
+
+    slow._lookup = SimpleNamespace(look=look_for_long)
+    await slow.send_due()
+    assert (await stored.get(REPORTS, key))["outcome"] == "sent"
+    assert len(await stored.all(Collections.MESSAGES)) == 1
 
 
 async def test_a_sender_that_dies_between_two_hand_overs_repeats_neither(stored, over, sender, receiver, publish):

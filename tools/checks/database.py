@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from tools.checks.source import Finding, Source
 
 # bus.py marks an event as processed in the transaction of its handler.
-STORES = frozenset({"store.py", "mongo.py", "outbox.py", "bus.py"})
+STORES = frozenset({"store.py", "mongo.py", "mongo_errors.py", "outbox.py", "bus.py"})
 STORES_OF_THE_EDGE = frozenset({"spool.py", "queue.py", "directory_cache.py"})
 DATABASE_NAMES = frozenset({"db", "_db", "database", "_database"})
 DATABASE_CALLS = frozenset({"collection", "get_collection", "get_database", "get_default_database"})

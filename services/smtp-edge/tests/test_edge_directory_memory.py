@@ -2,7 +2,9 @@
 
 import gc
 import weakref
+from datetime import UTC, datetime
 from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
@@ -25,7 +27,7 @@ def cache():
 
     mongo = SimpleNamespace(collection=lambda *_: SimpleNamespace(stream=nothing))
     gc.disable()  # so that only the cache has it collect
-    yield DirectoryCache(mongo, Directory(lambda: None, 60.0))
+    yield DirectoryCache(cast(Any, mongo), Directory(lambda: datetime.now(UTC), 60.0))
     gc.unfreeze()
     gc.enable()
 

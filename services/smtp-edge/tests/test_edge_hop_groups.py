@@ -4,6 +4,7 @@ import asyncio
 from datetime import UTC, datetime
 from ipaddress import ip_network
 from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
@@ -23,6 +24,8 @@ EHLO = b"250-hop.test\r\n250 PIPELINING\r\n"
 
 class Simple:
     """Reads a piece of the stream, answers its first line, and forgets the others, or closes over them."""
+
+    port = 0
 
     def __init__(self, closes: bool) -> None:
         self.closes = closes
@@ -58,10 +61,10 @@ async def test_a_server_that_cannot_do_what_it_offers_gets_one_command_at_a_time
 
     servers = Servers(
         Policy("mx.test", Timeouts(5, 5, 0.3, 5)),
-        SimpleNamespace(addresses=addresses),
+        cast(Any, SimpleNamespace(addresses=addresses)),
         NetGuard([ip_network("127.0.0.0/8")]),
         lambda: datetime.now(UTC),
-        SimpleNamespace(add=lambda *_: None),
+        cast(Any, SimpleNamespace(add=lambda *_: None)),
     )
     server = Server("hop.test", simple.port)
     outcomes = []

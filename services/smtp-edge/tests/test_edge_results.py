@@ -2,11 +2,13 @@
 
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from pymongo.errors import BulkWriteError
 
 from postern_common.errors import Temporary
+from postern_common.mongo import Mongo
 from postern_edge.queue import Queue, Result
 
 STEPPED_DOWN = {"code": 189, "codeName": "PrimarySteppedDown", "errmsg": "primary stepped down while waiting"}
@@ -28,15 +30,20 @@ class Database:
         raise BulkWriteError(self.faults)
 
 
+def database(**faults: Any) -> Mongo:
+    """A database that answers so."""
+    return cast(Mongo, Database(**faults))
+
+
 @pytest.mark.spec("V3", "R4")
 async def test_a_result_that_a_new_primary_may_not_have_is_written_again_with_all_its_events():
-    queue = Queue(Database(writeConcernErrors=[STEPPED_DOWN]), "edge", timedelta(seconds=60))
+    queue = Queue(database(writeConcernErrors=[STEPPED_DOWN]), "edge", timedelta(seconds=60))
     with pytest.raises(Temporary):  # else the recipients' states are written alone, and no event is ever published
         await queue._write_results([Result("msg_1", 1, [], None, [], [{"id": "evt_1"}])])
 
 
 async def test_a_result_that_the_database_refuses_is_not_written_for_ever():
     refused = {"index": 0, "code": 17419, "errmsg": "too large"}
-    queue = Queue(Database(writeErrors=[refused], writeConcernErrors=[STEPPED_DOWN]), "edge", timedelta(seconds=60))
+    queue = Queue(database(writeErrors=[refused], writeConcernErrors=[STEPPED_DOWN]), "edge", timedelta(seconds=60))
     with pytest.raises(BulkWriteError):
         await queue._write_results([Result("msg_1", 1, [], None, [])])

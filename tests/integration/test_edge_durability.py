@@ -9,7 +9,7 @@ from postern_common.documents import Collections
 from postern_common.errors import Temporary
 from postern_edge.interfaces import AcceptedRecipient
 from postern_edge.outbound.attempt import attempt
-from tests.servers.edge_inside import CUSTOMER, DOMAIN, InsideEdge, message
+from tests.servers.edge_inside import CUSTOMER, DOMAIN, InsideEdge, message, states
 from tests.servers.smtp_fake import FakeHop, hop  # noqa: F401
 from tests.servers.waiting import eventually_async
 
@@ -193,6 +193,24 @@ async def test_a_delivery_whose_lease_was_lost_is_still_recorded(edges, hop):
     [done] = await all_done(edge, 1)
     assert done["recipients"][0]["state"] == "delivered"
     assert [step["what"] for step in done["steps"]] == ["received", "delivered"]
+
+
+@pytest.mark.spec("R4", "R5")
+async def test_an_edge_that_lost_a_message_leaves_its_body_to_the_one_that_has_it_now(edges, hop):
+    edge = edges()
+    hop.delays["RCPT"] = 0.5
+    hop.recipients[f"ann@{DOMAIN}"] = "550 5.1.1 no"
+    await edge.seed(hop)
+    await edge.start()
+    large = b"Subject: x\r\n\r\n" + b"x" * 500_000 + b"\r\n"
+    await edge.edge.spool.accept(message(recipients=[f"ann@{DOMAIN}", f"eve@{DOMAIN}"], sender="", body=large))
+    await eventually_async(lambda: hop.count("RCPT") == 1)
+    changed = {"lease_owner": "somebody else", "version": 7}
+    await edge.raw(Collections.MESSAGES).update_one({}, {"$set": changed})
+    await eventually_async(lambda: not edge.edge.delivery._under_way)
+    await asyncio.sleep(0.6)  # bodies of what is done go four times a second
+    assert states(await edge.one()) == {f"ann@{DOMAIN}": "accepted", f"eve@{DOMAIN}": "delivered"}
+    assert await edge.raw(Collections.BODIES).count_documents({}) == 1
 
 
 async def test_drained_deliveries_go_back_to_the_queue_at_once(edges, hop):

@@ -47,6 +47,7 @@ class Result:
     events: list[Document] = field(default_factory=list)
     kept: timedelta = timedelta(days=30)  # how long the trace is kept once the message is done (SPEC R13)
     written: bool = True  # False once it turned out that nothing of it is news
+    left_open: bool = False  # True once it turned out that another edge has something left to try: it needs the body
 
 
 class DatabaseTime:
@@ -187,12 +188,13 @@ class Queue:
             changes = [] if found is None else self._news(result, found)
             if found is None or not changes:
                 result.written = False
+                result.left_open = found is not None and found["state"] != MessageState.DONE
                 return
             if found["lease_owner"] != self.owner:
                 _LOST.inc()
-            if await self._messages.update_one(
-                {"_id": result.message_id, "version": found["version"]}, self._merged(result, found, changes)
-            ):
+            change = self._merged(result, found, changes)
+            if await self._messages.update_one({"_id": result.message_id, "version": found["version"]}, change):
+                result.left_open = change["$set"]["state"] != MessageState.DONE
                 return
         log.warning("result_not_merged", message_id=result.message_id)
 

@@ -89,7 +89,7 @@ class Settlement:
         self._discoveries.note(message, conclusion.changes, now)
         if result.written:
             self._publisher.submit(entry.message_id, events)
-        return Settled(notices, conclusion.done)
+        return Settled(notices, conclusion.done and not result.left_open)
 
     async def settle_barely(self, entry: Entry, tried: Sequence[Tried]) -> None:
         """Write the recipients' states alone."""

@@ -66,7 +66,7 @@ def _install_into(folder: Path, npm: str) -> None:
         raise NotHere(f"npm had not installed it after {_INSTALL_SECONDS} s") from None
     if done.returncode:
         lines = [line for line in done.stderr.splitlines() if line.strip()]
-        raise NotHere(f"npm failed with status {done.returncode}: {lines[0] if lines else 'it said nothing'}")
+        raise NotHere(f"npm failed with status {done.returncode}: {'; '.join(lines[:2]) or 'it said nothing'}")
     write_text(folder / "installed", VERSION)
 
 

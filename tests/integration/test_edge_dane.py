@@ -88,6 +88,7 @@ class World:
         lines += [
             f"hostless A {self.cases['match'].address}",
             f"_{self.port}._tcp.hostless TLSA {self.cases['match'].records[0]}",
+            "nick CNAME domain",
             "two MX 10 mx.mismatch",
             "two MX 20 mx.match",
             "alias MX 10 mx.alias",
@@ -212,6 +213,13 @@ async def test_unusable_records_want_encryption_whoever_answers(edge, exchangers
 async def test_a_domain_without_mx_has_its_own_records(edge, exchangers):
     await exchangers("match")
     _, step = await sent(edge, "hostless.signed.test", "delivered")
+    assert ", dane): 250" in step
+
+
+@pytest.mark.spec("R11")
+async def test_the_name_that_a_domain_is_a_secure_alias_of_may_stand_in_the_certificate(edge, exchangers):
+    await exchangers("domain")
+    _, step = await sent(edge, "nick.signed.test", "delivered")  # RFC 7672 3.2.2
     assert ", dane): 250" in step
 
 

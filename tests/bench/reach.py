@@ -44,11 +44,11 @@ class Reach:
     def _changes(self, number: int) -> Sequence[tuple[str, str, str, Callable[[], object]]]:
         """Each kind of change: the recipient that it concerns, how the new reply begins, and what to write."""
         customer = number % self._population.customers
-        domain = self._population.domain(customer)
+        customer_id, domain = self._population.customer_ids[customer], self._population.domain(customer)
         key = f"new.{number}@{domain}"
         old = self._population.recipient(customer)
         address = {
-            "customer_id": self._population.customer_ids[customer],
+            "customer_id": customer_id,
             "key": key,
             "domain": domain,
             "user_id": new_id("usr"),
@@ -57,17 +57,18 @@ class Reach:
         }
         return (
             (KINDS[0], key, "250", lambda: self._addresses.insert_one(address)),
-            (KINDS[1], key, "550 5.1.1", lambda: self._addresses.delete_one({"key": key})),
-            (KINDS[2], old, "550 5.7.1", lambda: self._set_state(domain, DomainState.EXPIRED)),
-            (KINDS[3], old, "250", lambda: self._set_state(domain, DomainState.VERIFIED)),
+            (KINDS[1], key, "550 5.1.1", lambda: self._addresses.delete_one({"customer_id": customer_id, "key": key})),
+            (KINDS[2], old, "550 5.7.1", lambda: self._set_state(customer_id, domain, DomainState.EXPIRED)),
+            (KINDS[3], old, "250", lambda: self._set_state(customer_id, domain, DomainState.VERIFIED)),
         )
 
     @property
     def _addresses(self) -> Any:
         return self._database[Collections.ADDRESSES.value]
 
-    def _set_state(self, domain: str, state: DomainState) -> object:
-        return self._database[Collections.DOMAINS.value].update_one({"name": domain}, {"$set": {"state": state.value}})
+    def _set_state(self, customer_id: str, domain: str, state: DomainState) -> object:
+        domains = self._database[Collections.DOMAINS.value]
+        return domains.update_one({"customer_id": customer_id, "name": domain}, {"$set": {"state": state.value}})
 
     async def _time(self, recipient: str, reply: str, change: Callable[[], object]) -> list[float]:
         clients = [await Client.open(port) for port in self._ports]

@@ -1,5 +1,6 @@
 """A connection judges the server right after the handshake, on the loop that the service runs on (SPEC R11)."""
 
+import asyncio
 import ssl
 from hashlib import sha256
 
@@ -11,6 +12,7 @@ from postern_edge.rules.dane import Tlsa
 from postern_edge.rules.tls_policy import Level, Requirement, TlsFault
 from tests.servers.authority import authority, serving  # noqa: F401
 from tests.servers.smtp_fake import FakeHop, hop  # noqa: F401
+from tests.servers.waiting import eventually_async
 
 
 async def connected(hop):
@@ -88,6 +90,17 @@ async def test_a_server_that_refuses_starttls_is_not_gone_on_with(hop):
     with pytest.raises(Unusable) as caught:
         await connection.start_tls("mx.a.test", Requirement(Level.ENCRYPT))
     assert caught.value.fault == TlsFault("validation-failure", "starttls-refused-454")
+
+
+@pytest.mark.spec("R11")
+async def test_an_attempt_that_is_broken_off_at_the_goodbye_leaves_no_connection_behind(hop):
+    hop.delays["QUIT"] = 30.0
+    connection = await connected(hop)
+    goodbye = asyncio.create_task(connection.quit())
+    await eventually_async(lambda: hop.count("QUIT"))
+    goodbye.cancel()
+    await asyncio.wait({goodbye})
+    assert not connection.is_open
 
 
 def _digest(ca):

@@ -275,7 +275,8 @@ class Connection:
             await dialogue.reply(GOODBYE_SECONDS)
         except FAILURES:
             pass
-        self.close()
+        finally:  # also when whoever waits is told to stop: nobody else knows of this connection
+            self.close()
 
     def close(self) -> None:
         """Close without a word, and without waiting for a server that does not read."""

@@ -45,6 +45,14 @@ def test_who_went_on_since_he_was_looked_at_is_left_alone():
     assert crowd.stalest([first, second], 10.0) is None
 
 
+def test_who_went_on_and_paused_again_does_not_make_way_before_those_that_stood_all_the_time():
+    first, second, third, later = [Client(since) for since in (1.0, 2.0, 3.0, 50.0)]
+    crowd = Crowd(1.0)
+    assert crowd.stalest([first, second, third], 10.0) is first
+    second.idle_since = 98.0
+    assert [crowd.stalest([second, third, later], 100.0) for _ in range(3)] == [third, later, second]
+
+
 def test_refused_and_busy_clients_never_make_way():
     assert Crowd(1.0).stalest([Client(1.0, was_refused=True), Client(float("inf"))], 10.0) is None
 

@@ -34,7 +34,8 @@ class Crowd:
     def stalest(self, sessions: Collection[Waiting], now: float) -> Waiting | None:
         """The session that is to make way, or None while none is stale."""
         limit = now - self._patience_seconds
-        if not self._stale and now - self._looked_at >= LOOK_SECONDS:
+        # After so long, one that went on since may be stale anew, and is not the stalest.
+        if now - self._looked_at >= (self._patience_seconds if self._stale else LOOK_SECONDS):
             self._looked_at = now
             idle = (session for session in sessions if _is_stale(session, limit))
             self._stale = nsmallest(BATCH, idle, key=lambda session: session.idle_since)[::-1]

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from postern_common.errors import Temporary
-from postern_edge.commit import GroupCommit
+from postern_edge.commit import ENOUGH, GroupCommit
 
 
 class Writer:
@@ -89,3 +89,30 @@ async def test_stopping_in_the_middle_leaves_nobody_waiting():
     task.cancel()
     with pytest.raises(Temporary):
         await waiting
+
+
+async def test_beside_a_batch_that_is_written_another_begins_only_where_enough_waits():
+    writer = Writer()
+    commit, task = await running(writer, writers=2)
+    first = asyncio.create_task(commit.add(0))
+    await asyncio.sleep(0)
+    few = [asyncio.create_task(commit.add(number)) for number in range(1, ENOUGH)]
+    await asyncio.sleep(0)
+    assert writer.batches == [[0]]
+    one_more = asyncio.create_task(commit.add(ENOUGH))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert [len(batch) for batch in writer.batches] == [1, ENOUGH]
+    await asyncio.gather(first, *few, one_more)
+    assert commit.idle
+    task.cancel()
+
+
+async def test_the_few_that_waited_for_a_batch_are_written_right_after_it():
+    writer = Writer()
+    commit, task = await running(writer, writers=2)
+    await asyncio.gather(*(commit.add(number) for number in range(3)), asyncio.sleep(0))
+    late = [asyncio.create_task(commit.add(number)) for number in range(3, 6)]
+    await asyncio.wait_for(asyncio.gather(*late), 1)
+    assert commit.idle
+    task.cancel()

@@ -1,8 +1,9 @@
 """Group commit: things that arrive within the same few milliseconds are written together (DESIGN 7).
 
-`add` returns when its item is written, or raises what the write raised. A few writers run at a time; each takes all
-that waits, within bounds of count and cost, so that a lone item is written at once and a flood in large batches. An
-item that breaks a batch is found by writing each alone: it fails, and the others do not.
+`add` returns when its item is written, or raises what the write raised. A writer takes all that waits, within bounds of
+count and cost, so that a lone item is written at once and a flood in large batches. While one writes, another begins
+only where a batch worth its while waits: what a batch costs beside its items is most of what a small one costs. An item
+that breaks a batch is found by writing each alone: it fails, and the others do not.
 """
 
 import asyncio
@@ -19,6 +20,7 @@ from postern_common.errors import Temporary
 T = TypeVar("T")
 
 log = structlog.get_logger(__name__)
+ENOUGH: Final = 16  # items for a batch beside another one
 _BATCH: Final = Histogram(
     "postern_edge_commit_items", "Items in one group commit.", ["what"], buckets=(1, 2, 5, 10, 20, 50, 100, 200, 500)
 )  # what: messages | results
@@ -48,7 +50,7 @@ class GroupCommit(Generic[T]):
         self._max_cost = max_cost
         self._waiting: deque[tuple[T, asyncio.Future[None]]] = deque()
         self._wake = asyncio.Event()
-        self._under_way = 0
+        self._under_way = 0  # items that are being written
         self._batch = _BATCH.labels(what)
         self._seconds = _SECONDS.labels(what)
 
@@ -56,13 +58,18 @@ class GroupCommit(Generic[T]):
         """Return when `item` is written."""
         written: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append((item, written))
-        self._wake.set()
+        if self._may_begin:
+            self._wake.set()
         await written
 
     @property
     def idle(self) -> bool:
         """True when nothing waits and nothing is being written."""
         return not self._waiting and not self._under_way
+
+    @property
+    def _may_begin(self) -> bool:
+        return len(self._waiting) >= (ENOUGH if self._under_way else 1)
 
     async def run(self) -> None:
         """Write until cancelled."""
@@ -72,7 +79,7 @@ class GroupCommit(Generic[T]):
 
     async def _writer(self) -> None:
         while True:
-            while not self._waiting:
+            while not self._may_begin:
                 self._wake.clear()
                 await self._wake.wait()
             batch = self._take()

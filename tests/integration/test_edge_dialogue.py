@@ -165,6 +165,14 @@ async def test_a_server_that_waits_for_a_message_to_nobody_gets_an_empty_one_and
     assert heard[2:4] == [b"\r\n.\r\n", b"RSET\r\n"]
 
 
+@pytest.mark.spec("R3", "R5")
+async def test_a_server_that_hangs_up_on_a_message_to_nobody_has_refused_its_recipients_all_the_same():
+    async with grouped(OK, b"550 5.1.1 no ann\r\n", NO_EVE, b"354 go on\r\n") as (connection, _):
+        came = await exchange(connection, parcel(b"x\r\n"), [ANN, EVE])
+        assert [one.code for one in came.answers] == [550, 550]
+        assert not connection.is_open
+
+
 @pytest.mark.spec("R3")
 async def test_a_sender_that_is_refused_is_so_for_all_whatever_the_server_says_to_the_rest_of_the_group():
     no_bob, first = b"550 5.7.1 not you\r\n", b"503 5.5.1 MAIL first\r\n"

@@ -92,10 +92,8 @@ async def _hand_over(
             answers[index] = final
         return
     waits = ready is not None and ready.code == 354
-    if waits:
-        await connection.send(b"")  # RFC 2920 3.1: it waits for a message to nobody
     if is_begun or waits:
-        await _leave(connection)
+        await _leave(connection, waits=waits)
     else:
         connection.in_transaction = False  # RFC 5321 3.3: nothing was begun
 
@@ -146,13 +144,16 @@ async def _data(connection: Connection, parcel: Parcel, ready: Answer) -> Answer
     return final
 
 
-async def _leave(connection: Connection) -> None:
-    """Leave a transaction; a server that does not follow is not used again (CASES 61).
+async def _leave(connection: Connection, *, waits: bool = False) -> None:
+    """Leave a transaction; a server that does not follow is not used again (CASES 61). One that `waits` does so for a
+    message to nobody, and gets an empty one (RFC 2920 3.1).
 
     It is here that a server shows which has said more than it was asked. Its refusals may be other recipients', so
     none of them counts.
     """
     try:
+        if waits:
+            await connection.send(b"")
         given = await connection.command(Stage.END, b"RSET")
     except Unusable:
         if connection.is_astray:

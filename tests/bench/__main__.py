@@ -10,6 +10,7 @@ Parts, each printed as soon as it is measured:
 """
 
 import argparse
+import signal
 import sys
 from collections.abc import Callable, Mapping
 from typing import Final
@@ -28,6 +29,7 @@ WIDTH: Final = 200  # where the output is no terminal
 def main() -> int:
     """Run the parts that are asked for."""
     arguments = _arguments()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # Postfix's own processes outlive us else
     console = Console(width=None if sys.stdout.isatty() else WIDTH)
     console.print(describe_machine())
     failed = 0

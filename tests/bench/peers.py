@@ -104,6 +104,7 @@ class Peers:
             self.no_haraka = str(fault).partition("\n")[0]
             return
         self._haraka = unit
+        self.measure_haraka(Case("taking", 20, 4096, True, WARM_UP), 5 * WARM_UP)  # it compiles what runs often
 
     def use(self, mode: Mode, setting: Setting) -> Gateway:
         """Have those edges run, and no others; fresh ones are warmed up."""

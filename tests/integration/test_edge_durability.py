@@ -7,6 +7,7 @@ from pymongo.read_concern import ReadConcern
 
 from postern_common.documents import Collections
 from postern_common.errors import Temporary
+from postern_edge.bodies.store import CHUNK_BYTES
 from postern_edge.interfaces import AcceptedRecipient
 from postern_edge.outbound.attempt import attempt
 from tests.servers.edge_inside import CUSTOMER, DOMAIN, InsideEdge, message, states
@@ -334,3 +335,43 @@ async def test_a_bug_in_an_attempt_defers_and_others_go_on(edges, hop, monkeypat
 
     odd = await eventually_async(odd_deferred)
     assert "secret" not in str(odd["steps"])
+
+
+@pytest.mark.spec("R4")
+async def test_what_an_upload_was_given_is_stored_when_it_returns_and_not_held_in_memory(edges):
+    edge = edges()
+    await edge.start(["commit"])
+    chunks = edge.mongo.db["large_bodies.chunks"]
+    upload = edge.edge.spool.open_body("Q1")
+    for number in range(1, 4):
+        await upload.write(b"x" * CHUNK_BYTES + b"y")
+        assert await chunks.count_documents({}) == number
+    stored = await upload.close()
+    assert stored.size == 3 * (CHUNK_BYTES + 1)
+    assert await chunks.count_documents({}) == 4
+
+
+@pytest.mark.spec("R4")
+async def test_nothing_is_left_of_an_upload_that_is_broken_off_in_the_middle_of_a_write(edges, monkeypatch):
+    edge = edges()
+    await edge.start(["commit"])
+    bodies, put, begun = edge.edge.bodies, edge.edge.bodies.put_chunks, asyncio.Event()
+
+    async def late(*arguments):
+        begun.set()
+        await asyncio.sleep(0.3)
+        await put(*arguments)
+
+    async def put_chunks(*arguments):  # as the driver's threads do, it goes on when nobody waits any more
+        await asyncio.shield(asyncio.create_task(late(*arguments)))
+
+    monkeypatch.setattr(bodies, "put_chunks", put_chunks)
+    upload = edge.edge.spool.open_body("Q1")
+    write = asyncio.create_task(upload.write(b"x" * 3 * CHUNK_BYTES))
+    await begun.wait()
+    write.cancel()
+    await asyncio.wait({write})
+    await upload.abort()
+    await asyncio.sleep(0.5)
+    assert await edge.mongo.db["large_bodies.chunks"].count_documents({}) == 0
+    assert await edge.raw(Collections.BODIES).count_documents({}) == 0

@@ -7,13 +7,15 @@ whatever a dead process left behind. Another store (an object store, say) takes 
 methods.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 import structlog
+from bson.int64 import Int64
 from gridfs.errors import NoFile
-from motor.motor_asyncio import AsyncIOMotorGridFSBucket, AsyncIOMotorGridIn
+from motor.motor_asyncio import AsyncIOMotorGridFSBucket
 from prometheus_client import Counter
 from pymongo.errors import PyMongoError
 from pymongo.write_concern import WriteConcern
@@ -27,6 +29,7 @@ from postern_edge.messages import Entry
 
 INLINE_BYTES: Final = 1024 * 1024  # DESIGN 6; a document holds 16 MiB at most
 CHUNK_BYTES: Final = 255 * 1024  # with its wrapping just below 256 KiB, as GridFS recommends
+CHUNKS_AT_ONCE: Final = 4
 ABANDONED_AFTER: Final = timedelta(hours=2)
 SWEEP_BATCH: Final = 500
 BUCKET: Final = "large_bodies"
@@ -55,42 +58,66 @@ def stored_documents(entries: Iterable[Entry]) -> tuple[list[Document], list[Doc
 
 
 class Upload:
-    """A large body on its way into GridFS."""
+    """A large body on its way into GridFS, in the form that its specification gives to chunks and files.
+
+    The driver's own writer takes 48 MB into memory before it stores anything, of each body: here `write` returns when
+    what it was given is stored, save for a piece smaller than a chunk, so that a slow store slows the client down.
+    """
 
     def __init__(self, store: "BodyStore", body_id: str) -> None:
         self._store = store
         self._body_id = body_id
-        self._file: AsyncIOMotorGridIn | None = None
+        self._begun = False
+        self._left = bytearray()  # the beginning of the next chunk
+        self._chunks = 0
+        self._putting: asyncio.Future[None] | None = None
         self._size = 0
 
     async def write(self, chunk: bytes) -> None:
         """Store the next bytes."""
+        self._left += chunk
+        self._size += len(chunk)
         try:
-            if self._file is None:
-                self._file = await self._store.begin(self._body_id)
-            await self._file.write(chunk)
-            self._size += len(chunk)
+            await self._begin()
+            while len(self._left) >= CHUNK_BYTES:
+                await self._put(min(len(self._left) // CHUNK_BYTES, CHUNKS_AT_ONCE) * CHUNK_BYTES)
         except PyMongoError as error:
             raise Temporary(f"body store: {type(error).__name__}") from error
 
     async def close(self) -> StoredBody:
         """Make every byte durable."""
         try:
-            if self._file is None:
-                self._file = await self._store.begin(self._body_id)
-            await self._file.close()
+            await self._begin()
+            if self._left:
+                await self._put(len(self._left))
+            await self._store.put_file(self._body_id, self._size)
         except PyMongoError as error:
             raise Temporary(f"body store: {type(error).__name__}") from error
         return StoredBody(self._body_id, self._size)
 
     async def abort(self) -> None:
         """Forget what was written; the sweeper does it if the database is away."""
+        self._left.clear()
+        if self._putting is not None:
+            await asyncio.wait({self._putting})  # else its chunks would come after the removal, and stay
         try:
-            if self._file is not None:
-                await self._file.abort()
             await self._store.remove([self._body_id])
         except (PyMongoError, Temporary) as error:
             log.info("upload_not_removed", error=type(error).__name__)
+
+    async def _begin(self) -> None:
+        if not self._begun:
+            await self._store.begin(self._body_id)
+            self._begun = True
+
+    async def _put(self, size: int) -> None:
+        taken = bytes(self._left[:size])
+        del self._left[:size]
+        pieces = [taken[start : start + CHUNK_BYTES] for start in range(0, size, CHUNK_BYTES)]
+        # The driver's threads finish what they began, also where nobody waits for it any more.
+        self._putting = asyncio.ensure_future(self._store.put_chunks(self._body_id, self._chunks, pieces))
+        self._chunks += len(pieces)
+        await asyncio.shield(self._putting)
 
 
 class BodyStore:
@@ -103,17 +130,32 @@ class BodyStore:
         self._bucket = AsyncIOMotorGridFSBucket(
             mongo.db, BUCKET, chunk_size_bytes=CHUNK_BYTES, write_concern=WriteConcern("majority", j=True)
         )
+        self._files, self._chunks = (mongo.db[f"{BUCKET}.{kind}"] for kind in ("files", "chunks"))
+        self._indexed = False
 
     def upload(self) -> Upload:
         """Begin to store a large body under a new message id."""
         return Upload(self, new_id("msg"))
 
-    async def begin(self, body_id: str) -> AsyncIOMotorGridIn:
-        """Note the body, and open its file."""
+    async def begin(self, body_id: str) -> None:
+        """Note the body, before its first chunk."""
+        if not self._indexed:
+            await self._chunks.create_index([("files_id", 1), ("n", 1)], unique=True)
+            self._indexed = True
         await self._bodies.insert_one(
             {"_id": body_id, "customer_id": "", "large": True, "stored_at": self._mongo.clock.now()}
         )
-        return self._bucket.open_upload_stream_with_id(body_id, body_id)
+
+    async def put_chunks(self, body_id: str, first: int, pieces: Sequence[bytes]) -> None:
+        """Store chunks, numbered from `first` on."""
+        chunks = [{"files_id": body_id, "n": number, "data": data} for number, data in enumerate(pieces, first)]
+        await self._chunks.insert_many(chunks)
+
+    async def put_file(self, body_id: str, size: int) -> None:
+        """Make a file of the chunks."""
+        now = self._mongo.clock.now()
+        file = {"_id": body_id, "filename": body_id, "length": Int64(size), "chunkSize": CHUNK_BYTES, "uploadDate": now}
+        await self._files.insert_one(file)
 
     async def keep(self, stored: StoredBody, message_id: str, customer_id: str) -> None:
         """Give an uploaded body to a message; a second customer's message gets a copy of its own."""

@@ -114,6 +114,7 @@ class InsideEdge:
         await self.kill()
         await self.edge.sts.close()
         self.mongo.close()
+        await self.mongo.close_direct()
 
     def raw(self, name: Collections) -> Any:
         """The driver's collection."""

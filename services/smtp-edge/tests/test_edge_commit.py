@@ -1,6 +1,7 @@
 """Group commit: together what comes together, alone what comes alone, and one bad item spoils nothing."""
 
 import asyncio
+from contextlib import suppress
 
 import pytest
 
@@ -116,3 +117,21 @@ async def test_the_few_that_waited_for_a_batch_are_written_right_after_it():
     await asyncio.wait_for(asyncio.gather(*late), 1)
     assert commit.idle
     task.cancel()
+
+
+async def test_a_writer_ends_although_what_it_waits_for_swallows_the_cancellation():
+    begun = asyncio.Event()
+
+    async def write(_items):
+        begun.set()
+        with suppress(asyncio.CancelledError):
+            await asyncio.sleep(10)
+
+    commit = GroupCommit("messages", write)
+    task = asyncio.create_task(commit.run())
+    adding = asyncio.create_task(commit.add(1))
+    await begun.wait()
+    task.cancel()
+    await asyncio.wait({task}, timeout=2)
+    assert task.cancelled()
+    assert adding.done()

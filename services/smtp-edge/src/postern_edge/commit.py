@@ -78,7 +78,13 @@ class GroupCommit(Generic[T]):
                 group.create_task(self._writer())
 
     async def _writer(self) -> None:
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101 - `run` makes a task of each writer
         while True:
+            # A cancellation that meets the very end of a wait in the driver is swallowed there (`wait_for` before
+            # Python 3.12), and is not said twice.
+            if task.cancelling():
+                raise asyncio.CancelledError
             while not self._may_begin:
                 self._wake.clear()
                 await self._wake.wait()

@@ -110,8 +110,9 @@ class InsideEdge:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def close(self) -> None:
-        """End everything."""
-        await self.kill()
+        """End everything; what does not end in time fails the test, and holds up no others."""
+        async with asyncio.timeout(60):
+            await self.kill()
         await self.edge.sts.close()
         self.mongo.close()
         await self.mongo.close_direct()

@@ -29,7 +29,7 @@ from postern_edge.messages import Entry
 
 INLINE_BYTES: Final = 1024 * 1024  # DESIGN 6; a document holds 16 MiB at most
 CHUNK_BYTES: Final = 255 * 1024  # with its wrapping just below 256 KiB, as GridFS recommends
-CHUNKS_AT_ONCE: Final = 4
+CHUNKS_AT_ONCE: Final = 2
 ABANDONED_AFTER: Final = timedelta(hours=2)
 SWEEP_BATCH: Final = 500
 BUCKET: Final = "large_bodies"
@@ -111,9 +111,9 @@ class Upload:
             self._begun = True
 
     async def _put(self, size: int) -> None:
-        taken = bytes(self._left[:size])
+        with memoryview(self._left)[:size] as taken:
+            pieces = [bytes(taken[start : start + CHUNK_BYTES]) for start in range(0, size, CHUNK_BYTES)]
         del self._left[:size]
-        pieces = [taken[start : start + CHUNK_BYTES] for start in range(0, size, CHUNK_BYTES)]
         # The driver's threads finish what they began, also where nobody waits for it any more.
         self._putting = asyncio.ensure_future(self._store.put_chunks(self._body_id, self._chunks, pieces))
         self._chunks += len(pieces)

@@ -12,7 +12,7 @@ from tests.chaos.events import StoredEvents
 from tests.chaos.faults import Readiness, unfinished
 from tests.chaos.load import Load, arrived, settled
 from tests.servers.small_disk import SmallDisk
-from tests.servers.stack import Stack
+from tests.servers.stack import Stack, running
 from tests.servers.waiting import eventually
 
 MEGABYTES = 500
@@ -43,12 +43,8 @@ def broker(farm, disk):
 
 @pytest.fixture
 def edges(farm, broker):
-    stack = Stack(farm, edges=2, settings={"AMQP_URL": broker.part.url})
-    try:
-        stack.start_all()
+    with running(Stack(farm, edges=2, settings={"AMQP_URL": broker.part.url})) as stack:
         yield stack
-    finally:
-        stack.close()
 
 
 def has_alarm(broker):

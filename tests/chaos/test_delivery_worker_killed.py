@@ -4,7 +4,7 @@ import pytest
 
 from tests.chaos.faults import Readiness, unfinished
 from tests.chaos.load import Load, arrived, settled
-from tests.servers.stack import Stack
+from tests.servers.stack import Stack, running
 
 PER_SERVER = 10
 KILLS = 3
@@ -20,11 +20,8 @@ SETTINGS = {
 def edge_and_worker(farm):
     stack = Stack(farm, settings=SETTINGS)
     stack.add_edge("worker", POSTERN_EDGE_DELIVERIES="100")
-    try:
-        stack.start_all()
+    with running(stack):
         yield stack
-    finally:
-        stack.close()
 
 
 @pytest.mark.chaos

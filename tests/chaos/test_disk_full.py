@@ -15,7 +15,7 @@ from postern_local.unit import Unit
 from tests.chaos.faults import Readiness, delivered, unfinished
 from tests.chaos.load import Load, arrived, settled
 from tests.servers.small_disk import SmallDisk, supervised
-from tests.servers.stack import Stack
+from tests.servers.stack import Stack, running
 from tests.servers.waiting import eventually
 
 MEGABYTES = 600  # mongod's journal alone takes 300
@@ -39,12 +39,8 @@ def database(farm, disk):
 
 @pytest.fixture
 def two_edges(farm, database):
-    stack = Stack(farm, edges=2, settings=SETTINGS | {"MONGODB_URI": database.part.uri})
-    try:
-        stack.start_all()
+    with running(Stack(farm, edges=2, settings=SETTINGS | {"MONGODB_URI": database.part.uri})) as stack:
         yield stack
-    finally:
-        stack.close()
 
 
 def write_to_disk(unit):

@@ -8,7 +8,7 @@ import pytest
 from tests.chaos.faults import Readiness, paused, unfinished
 from tests.chaos.load import Load, numbers, settled
 from tests.servers.hops import Hops
-from tests.servers.stack import Stack
+from tests.servers.stack import Stack, running
 from tests.servers.waiting import eventually
 
 PER_SERVER = 10
@@ -25,12 +25,8 @@ PATIENCE_SECONDS = 4.0  # of the senders, who then go to the other edge
 
 @pytest.fixture
 def two_edges(farm):
-    stack = Stack(farm, edges=2, settings=SETTINGS)
-    try:
-        stack.start_all()
+    with running(Stack(farm, edges=2, settings=SETTINGS)) as stack:
         yield stack
-    finally:
-        stack.close()
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import httpx2
 import pytest
 
 from tests.chaos.load import Load, arrived
-from tests.servers.stack import Stack
+from tests.servers.stack import Stack, running
 from tests.servers.waiting import eventually
 
 PER_SERVER = 10
@@ -19,12 +19,8 @@ SETTINGS = {
 
 @pytest.fixture
 def two_edges(farm):
-    stack = Stack(farm, edges=2, settings=SETTINGS)
-    try:
-        stack.start_all()
+    with running(Stack(farm, edges=2, settings=SETTINGS)) as stack:
         yield stack
-    finally:
-        stack.close()
 
 
 def under_way(stack, name):

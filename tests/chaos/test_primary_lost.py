@@ -8,7 +8,7 @@ import pytest
 from tests.chaos.faults import Readiness, delivered, paused, unfinished
 from tests.chaos.load import Load, arrived, settled
 from tests.servers.replica_set import ReplicaSet
-from tests.servers.stack import Stack
+from tests.servers.stack import Stack, running
 from tests.servers.waiting import eventually
 
 SETTINGS = {"POSTERN_EDGE_FIRST_RETRY_SECONDS": "1"}
@@ -28,12 +28,8 @@ def replica_set(farm):
 
 @pytest.fixture
 def two_edges(farm, replica_set):
-    stack = Stack(farm, edges=2, settings=SETTINGS | {"MONGODB_URI": replica_set.uri})
-    try:
-        stack.start_all()
+    with running(Stack(farm, edges=2, settings=SETTINGS | {"MONGODB_URI": replica_set.uri})) as stack:
         yield stack
-    finally:
-        stack.close()
 
 
 def outage(edges, began):

@@ -8,7 +8,7 @@ import pytest
 
 from postern_local.ports import free_ports
 from tests.chaos.load import Load, arrived
-from tests.servers.stack import Stack
+from tests.servers.stack import Stack, running
 from tests.servers.waiting import eventually
 
 NOTICE_SECONDS = 4.0
@@ -37,12 +37,8 @@ listen mail
 
 @pytest.fixture
 def two_edges(farm):
-    stack = Stack(farm, edges=2, settings=SETTINGS)
-    try:
-        stack.start_all()
+    with running(Stack(farm, edges=2, settings=SETTINGS)) as stack:
         yield stack
-    finally:
-        stack.close()
 
 
 @pytest.fixture

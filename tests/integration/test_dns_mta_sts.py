@@ -22,30 +22,13 @@ from postern_dns.schedule import Schedule
 from postern_dns.store import DomainStore
 from tests.servers.https import serving, trusting
 from tests.servers.policies import stored_policy
+from tests.servers.published import authority, publish  # noqa: F401 - fixtures
 from tests.servers.stored import stored  # noqa: F401 - fixture
 
 pytestmark = pytest.mark.spec("R11")
 LOOPBACK = NetGuard([ip_network("127.0.0.0/8")])
 NAME = "sts.scratch.test"
 HOST = f"mta-sts.{NAME}"
-
-
-@pytest.fixture(scope="module")
-def authority():
-    return trustme.CA()
-
-
-@pytest.fixture
-def publish(named):
-    touched = set()
-
-    async def put(name, kind, *values):
-        touched.add((name, kind))
-        await asyncio.to_thread(named.update, name, kind, values)
-
-    yield put
-    for name, kind in touched:
-        named.update(name, kind, [])
 
 
 @pytest.fixture

@@ -12,7 +12,6 @@ from ipaddress import ip_network
 from types import SimpleNamespace
 
 import pytest
-import trustme
 from starlette.applications import Starlette
 from starlette.responses import Response
 from starlette.routing import Route
@@ -29,6 +28,7 @@ from postern_edge.rules.tls_tally import Tally
 from postern_edge.tls_out.store import TlsResultStore
 from tests.servers.edge_inside import InsideEdge
 from tests.servers.https import serving, trusting
+from tests.servers.published import authority, publish  # noqa: F401 - fixtures
 from tests.servers.smtp_fake import FakeHop
 from tests.servers.stored import move, stored  # noqa: F401 - fixtures
 from tests.servers.waiting import eventually_async
@@ -55,24 +55,6 @@ class Receiver:
 
     def reports(self):
         return [json.loads(gzip.decompress(body)) for _, _, body in self.taken]
-
-
-@pytest.fixture(scope="module")
-def authority():
-    return trustme.CA()
-
-
-@pytest.fixture
-def publish(named):
-    touched = set()
-
-    async def put(name, kind, *values):
-        touched.add((name, kind))
-        await asyncio.to_thread(named.update, name, kind, values)
-
-    yield put
-    for name, kind in touched:
-        named.update(name, kind, [])
 
 
 @pytest.fixture

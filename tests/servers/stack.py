@@ -5,7 +5,8 @@ belong to this stack alone.
 """
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -173,3 +174,13 @@ class Stack:
             unit.kill()
         self.farm.drop_vhost(self.vhost)
         self.farm.drop_database(self.database)
+
+
+@contextmanager
+def running(stack: Stack) -> Iterator[Stack]:
+    """The stack, started, until the block ends."""
+    try:
+        stack.start_all()
+        yield stack
+    finally:
+        stack.close()

@@ -90,4 +90,5 @@ def test_every_filter_that_is_taken_can_be_sent(text: str):
 def test_the_filters_of_the_presets_are_filters(name):
     preset = PRESETS[name]
     for text in (preset.user_filter, preset.group_filter, preset.public_folder_filter or "(a=b)"):
-        check_filter(text)
+        check_filter(text)  # or it raises
+        assert (text[0], text[-1]) == ("(", ")")

@@ -176,6 +176,7 @@ async def test_client_that_never_reads_is_cut_off():
                 while edge.port.sessions:
                     await client.send(b"HELP\r\n" * 10_000)
         await edge.wait_for_sessions()
+        assert not edge.port.sessions
 
 
 async def test_case_55_line_end_in_an_address_makes_no_command():

@@ -60,6 +60,7 @@ async def test_thousands_of_dialogues_go_as_the_model_says(first):
 async def test_a_million_dialogues_go_as_the_model_says(part):
     started = time.monotonic()
     counts = await play_all(1_000_000 + part * PART, PART)
+    assert counts.messages > PART / 5
     rate = counts.scripts / (time.monotonic() - started)
     print(f"{counts.scripts} scripts, {counts.octets} octets, {counts.messages} messages taken; {rate:.0f} scripts/s")
 
